@@ -1,0 +1,152 @@
+"""Every exception of splitpipe, one tree.
+
+    SplitpipeError
+    ├── StorageError
+    │   ├── NotADatasetError(FileNotFoundError)   the path holds no committed data set
+    │   ├── FormatVersionError                     written by a newer splitpipe
+    │   ├── CorruptDataError(ValueError)           bytes on disk are not what was committed
+    │   ├── ColumnError(ValueError)                a metadata value or column does not fit
+    │   └── WriterStateError                       add or commit after the writer was closed or aborted
+    ├── CodecError
+    │   ├── UnknownCodecError(LookupError)         no codec of that name
+    │   ├── RecordTypeError(TypeError)             the codec cannot hold a record of this type
+    │   └── PickleRefusedError(PermissionError)    a pickle on disk, and nobody said to trust it
+    └── PipelineError
+        ├── WorkerDiedError                        a worker process ended without being asked to
+        ├── WorkerStartError                       a worker process could not be brought to life
+        ├── ItemError(TypeError)                   the generator made something that cannot be sent
+        ├── JobError(TypeError)                    the generator function or its arguments cannot be sent
+        ├── WorkerTimeoutError(TimeoutError)       no item within the time allowed
+        └── PipelineClosedError                    used after close()
+
+Each subclasses the builtin that a caller would expect, names what happened and where, and ends in the cure.
+They survive pickling, because an error may cross from a worker process.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CodecError",
+    "ColumnError",
+    "CorruptDataError",
+    "FormatVersionError",
+    "ItemError",
+    "JobError",
+    "NotADatasetError",
+    "PickleRefusedError",
+    "PipelineClosedError",
+    "PipelineError",
+    "RecordTypeError",
+    "SplitpipeError",
+    "StorageError",
+    "UnknownCodecError",
+    "WorkerDiedError",
+    "WorkerStartError",
+    "WorkerTimeoutError",
+    "WriterStateError",
+]
+
+
+class SplitpipeError(Exception):
+    """The root: catch it to catch everything that splitpipe itself raises."""
+
+
+class StorageError(SplitpipeError):
+    """Something about a data set on disk."""
+
+
+class NotADatasetError(StorageError, FileNotFoundError):
+    """The path holds no committed data set."""
+
+
+class FormatVersionError(StorageError):
+    """The data was written in a newer format than this version of splitpipe reads."""
+
+
+class CorruptDataError(StorageError, ValueError):
+    """Bytes on disk are not the bytes that were committed.
+
+    Attributes:
+        path: the damaged file.
+        record: the record's number in the data set, where the damage has one.
+        offset: where in the file, in bytes, where that is known.
+    """
+
+    def __init__(
+        self, message: str, *, path: str = "", record: int | None = None, offset: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.path = path
+        self.record = record
+        self.offset = offset
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exception's own __reduce__ passes `args` alone; the fields travel as state.
+        return (type(self), self.args, self.__dict__)
+
+
+class ColumnError(StorageError, ValueError):
+    """A metadata column or one of its values does not fit."""
+
+
+class WriterStateError(StorageError):
+    """The writer was used after it was closed or aborted."""
+
+
+class CodecError(SplitpipeError):
+    """Something about turning records into bytes and back."""
+
+
+class UnknownCodecError(CodecError, LookupError):
+    """No codec of that name is registered."""
+
+
+class RecordTypeError(CodecError, TypeError):
+    """The codec of this data set cannot hold a record of this type."""
+
+
+class PickleRefusedError(CodecError, PermissionError):
+    """The records are pickles, and loading a pickle runs whatever its author wrote: it must be allowed."""
+
+
+class PipelineError(SplitpipeError):
+    """Something about worker processes and what they send."""
+
+
+class WorkerDiedError(PipelineError):
+    """A worker process ended without finishing its work and without raising.
+
+    Attributes:
+        worker: which worker, from 0.
+        pid: its process id.
+        exitcode: its exit status; negative for the signal that killed it.
+    """
+
+    def __init__(self, message: str, *, worker: int = -1, pid: int = -1, exitcode: int | None = None) -> None:
+        super().__init__(message)
+        self.worker = worker
+        self.pid = pid
+        self.exitcode = exitcode
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), self.args, self.__dict__)
+
+
+class WorkerStartError(PipelineError):
+    """A worker process could not be started."""
+
+
+class WorkerTimeoutError(PipelineError, TimeoutError):
+    """No item arrived within the time that the caller allowed."""
+
+
+class ItemError(PipelineError, TypeError):
+    """The generator produced something that cannot be sent to the main process."""
+
+
+class JobError(PipelineError, TypeError):
+    """The generator function or its arguments cannot be called or cannot be sent to a worker."""
+
+
+class PipelineClosedError(PipelineError):
+    """The pipeline was used after close()."""
