@@ -72,9 +72,7 @@ class CorruptDataError(StorageError, ValueError):
         offset: where in the file, in bytes, where that is known.
     """
 
-    def __init__(
-        self, message: str, *, path: str = "", record: int | None = None, offset: int | None = None
-    ) -> None:
+    def __init__(self, message: str, *, path: str = "", record: int | None = None, offset: int | None = None) -> None:
         super().__init__(message)
         self.path = path
         self.record = record
