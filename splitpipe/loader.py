@@ -8,7 +8,7 @@ from typing import Any
 
 from splitpipe.lane import current_lane, in_lane
 from splitpipe.order import plan_epoch
-from splitpipe.storage.dataset import CHUNK_RECORDS, Dataset
+from splitpipe.storage.dataset import Dataset
 
 __all__ = ["SplitDataLoader"]
 
@@ -60,10 +60,5 @@ class SplitDataLoader(Dataset):
         seed = lane.seed if seed is None else seed
         if seed < 0 or epoch < 0:
             raise ValueError(f"seed and epoch count from 0, and got seed={seed}, epoch={epoch}")
-        return itertools.chain.from_iterable(self._chunks(shuffle, seed, epoch, lane.index, lane.count))
-
-    def _chunks(self, shuffle: bool, seed: int, epoch: int, lane: int, lanes: int) -> Iterator[list[Any]]:
-        plan = plan_epoch(self.bin_counts(), shuffle=shuffle, seed=seed, epoch=epoch, lane=lane, lanes=lanes)
-        for run in plan:
-            for start in range(0, len(run.positions), CHUNK_RECORDS):
-                yield self.bin_records(run.bin, run.positions[start : start + CHUNK_RECORDS])
+        plan = plan_epoch(self.bin_counts(), shuffle=shuffle, seed=seed, epoch=epoch, lane=lane.index, lanes=lane.count)
+        return itertools.chain.from_iterable(self.bin_records(run.bin, run.positions) for run in plan)

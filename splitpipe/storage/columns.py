@@ -183,12 +183,11 @@ def _type_of(value: Any) -> Any:
 
 def _fits(value: Any, dtype: np.dtype[Any]) -> bool:
     """Return whether `dtype` holds `value` without loss of kind or range."""
-    if not isinstance(value, _ACCEPTED[dtype.kind]) or (isinstance(value, bool) and dtype.kind != "b"):
-        return False
-    if dtype.kind in "iu":
+    accepted = isinstance(value, _ACCEPTED[dtype.kind]) and (dtype.kind == "b" or not isinstance(value, bool))
+    if accepted and dtype.kind in "iu":
         limits = np.iinfo(dtype)
-        return int(limits.min) <= int(value) <= int(limits.max)
-    return getattr(value, "tzinfo", None) is None  # datetime64 knows no time zones
+        return bool(limits.min <= value <= limits.max)
+    return accepted and getattr(value, "tzinfo", None) is None  # datetime64 knows no time zones
 
 
 def _name_of(dtype: np.dtype[Any]) -> str:

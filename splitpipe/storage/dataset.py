@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import operator
 import os
 from bisect import bisect_right
@@ -17,12 +18,9 @@ from splitpipe.codecs import get_codec
 from splitpipe.errors import NotADatasetError, PickleRefusedError, StorageError
 from splitpipe.storage.catalog import segment_paths
 from splitpipe.storage.columns import ColumnsView
-from splitpipe.storage.segment import Segment
+from splitpipe.storage.segment import CHUNK_RECORDS, Segment
 
 __all__ = ["Dataset", "View"]
-
-# Records taken at a time when iterating: enough that the work per chunk vanishes, few enough to stay in cache.
-CHUNK_RECORDS = 1024
 
 
 class Dataset(Sequence[Any]):
@@ -145,12 +143,12 @@ class Dataset(Sequence[Any]):
         """Return how many records each bin holds, over all segments, oldest segment first."""
         return [count for segment in self._segments for count in segment.bin_counts]
 
-    def bin_records(self, number: int, positions: NDArray[np.int64]) -> list[Any]:
+    def bin_records(self, number: int, positions: NDArray[np.int64]) -> Iterator[Any]:
         """Return the records at `positions` of a bin, numbered as `bin_counts` counts the bins."""
         for segment in self._segments:
             if number < len(segment.bin_counts):
-                payloads = segment.bin_payloads(number, positions)
-                return payloads if self._decode is None else list(map(self._decode, payloads))
+                payloads = itertools.chain.from_iterable(segment.bin_payloads(number, positions))
+                return payloads if self._decode is None else map(self._decode, payloads)
             number -= len(segment.bin_counts)
         raise IndexError(f"no such bin: the number is {number} too high")
 
