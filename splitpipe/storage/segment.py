@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,9 @@ __all__ = ["CHUNK_RECORDS", "Segment"]
 
 # Records read at a time in bulk: enough that the work per chunk vanishes, few enough to stay in the CPU's cache.
 CHUNK_RECORDS = 1024
+
+# From 3.13 on, a map need not keep a file descriptor, of which a process may have few.
+_NO_DESCRIPTOR: dict[str, bool] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 _unpack_entry = ENTRY.unpack_from
 _crc32 = zlib.crc32
@@ -242,7 +246,7 @@ class Segment:
 def _mapped(path: Path) -> mmap.mmap:
     try:
         with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ, **_NO_DESCRIPTOR)
     except FileNotFoundError:
         raise CorruptDataError(
             f"{path}: a file of a committed segment is missing. Restore it from a copy", path=str(path)
