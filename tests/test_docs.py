@@ -1,6 +1,8 @@
 """What the documentation shows is true: its snippets run, its bytes are a data set."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,3 +59,40 @@ def test_the_reader_on_the_format_page_reads_what_splitpipe_writes(tmp_path: Pat
         == list(SplitDataLoader(tmp_path))
         == [*(b"x" * i for i in range(20)), b"more"]
     )
+
+
+EXAMPLES = {
+    "write_and_read.py": ["wrote 1000", "holds 1010 the last is b'record 1009'", "in another order: True"],
+    "columns.py": ["50 records of label 3, the first is sample 3", "all the same: True"],
+    "prefetch.py": ["epoch 0 records 1000", "epoch 1 records 1000"],
+    "coming_from_splitdataloader.py": ["1000\nb'2'\n499500\n499500 True"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+def test_examples_run_and_print_what_they_promise(name: str, tmp_path: Path) -> None:
+    """Each as a user would start it, in a fresh process; a new example needs its lines here."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", ROOT / "examples" / name], capture_output=True, text=True, cwd=tmp_path
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(line in done.stdout for line in EXAMPLES[name]), done.stdout
+
+
+def test_the_readme_runs_from_top_to_bottom(tmp_path: Path) -> None:
+    """Its Python blocks, one after the other, as one script."""
+    script = tmp_path / "readme.py"
+    script.write_text("\n".join(_blocks("README.md", "python")), encoding="utf-8")
+    done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True, cwd=tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "page", sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("**/*.md") if ".venv" not in str(path))
+)
+def test_links_lead_somewhere(page: str) -> None:
+    """Every relative link of every page."""
+    for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text(encoding="utf-8")):
+        assert ((ROOT / page).parent / target).exists(), target
