@@ -1,7 +1,8 @@
 """Storage: records on disk. Knows nothing of processes, lanes or orders.
 
 `layout.py` the bytes of the files · `catalog.py` which segments a directory holds · `durable.py` getting files onto
-the disk · `writer.py` scatter, seal, commit · `segment.py` one committed segment, mapped · `columns.py` one typed
+the disk · `writer.py` scatter, seal, commit · `segment.py` one committed segment, mapped ·
+`bin.py` one of its bins · `columns.py` one typed
 value per record, beside the records · `dataset.py` many segments as one sequence.
 """
 

@@ -11,6 +11,7 @@ which they lie there: they serve reading a bin whole, and let an index that was 
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 import zlib
 from dataclasses import dataclass
@@ -117,8 +118,7 @@ class IndexHeader:
 
     def pack(self) -> bytes:
         """Return the header's 64 bytes."""
-        fields = (self.bins, self.segment, self.records, self.info_bytes, self.info_crc)
-        return _seal(self._LAYOUT.pack(self.MAGIC, *VERSION, *fields))
+        return _seal(self._LAYOUT.pack(self.MAGIC, *VERSION, *dataclasses.astuple(self)))
 
     @classmethod
     def unpack(cls, block: bytes, path: str) -> IndexHeader:
@@ -148,7 +148,7 @@ class BinHeader:
 
     def pack(self) -> bytes:
         """Return the header's 64 bytes."""
-        return _seal(self._LAYOUT.pack(self.MAGIC, *VERSION, self.number, self.segment))
+        return _seal(self._LAYOUT.pack(self.MAGIC, *VERSION, *dataclasses.astuple(self)))
 
     @classmethod
     def unpack(cls, block: bytes, path: str) -> BinHeader:
@@ -163,11 +163,11 @@ class BinFooter:
     """The last 64 bytes of a bin.
 
     8s magic | u64 rows offset | u32 records in the bin | u32 records in the segment | u32 rows CRC | u32 info bytes |
-    u32 info CRC | u32 number | 16s segment id | 4 zero bytes | u32 CRC of the 60 before
+    u32 info CRC | u32 number | 16s segment id | u32 CRC of all payloads | u32 CRC of the 60 before
     """
 
     MAGIC: ClassVar[bytes] = b"\x89SPEND\r\n"
-    _LAYOUT: ClassVar[struct.Struct] = struct.Struct("<8sQIIIIII16s4x")
+    _LAYOUT: ClassVar[struct.Struct] = struct.Struct("<8sQIIIIII16sI")
 
     rows_offset: int
     records: int
@@ -177,11 +177,11 @@ class BinFooter:
     info_crc: int
     number: int
     segment: bytes
+    payloads_crc: int
 
     def pack(self) -> bytes:
         """Return the footer's 64 bytes."""
-        fields = (self.rows_offset, self.records, self.segment_records, self.rows_crc)
-        return _seal(self._LAYOUT.pack(self.MAGIC, *fields, self.info_bytes, self.info_crc, self.number, self.segment))
+        return _seal(self._LAYOUT.pack(self.MAGIC, *dataclasses.astuple(self)))
 
     @classmethod
     def unpack(cls, block: bytes, path: str, offset: int) -> BinFooter:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import mmap
-import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitpipe.errors import CorruptDataError
+from splitpipe.storage.bin import Rows, map_bin, map_file, read_rows
 from splitpipe.storage.columns import load_column
 from splitpipe.storage.layout import (
     ENTRY,
@@ -26,9 +26,6 @@ from splitpipe.storage.layout import (
     INDEX_NAME,
     OFFSET_BITS,
     OFFSET_MASK,
-    ROW_DTYPE,
-    BinFooter,
-    BinHeader,
     IndexHeader,
     bin_name,
 )
@@ -38,11 +35,10 @@ __all__ = ["CHUNK_RECORDS", "Segment"]
 # Records read at a time in bulk: enough that the work per chunk vanishes, few enough to stay in the CPU's cache.
 CHUNK_RECORDS = 1024
 
-# From 3.13 on, a map need not keep a file descriptor, of which a process may have few.
-_NO_DESCRIPTOR: dict[str, bool] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
-
 _unpack_entry = ENTRY.unpack_from
 _crc32 = zlib.crc32
+_OFFSET_MASK = np.uint64(OFFSET_MASK)
+_OFFSET_SHIFT = np.uint64(OFFSET_BITS)
 
 
 class Segment:
@@ -70,7 +66,7 @@ class Segment:
     def __init__(self, path: Path, *, first: int = 0, verify: str = "first") -> None:
         self.path = path
         self.first = first
-        self._index = _mapped(path / INDEX_NAME)
+        self._index = map_file(path / INDEX_NAME)
         index_path = str(path / INDEX_NAME)
         header = IndexHeader.unpack(self._index[:HEADER_BYTES], index_path)
         self.records = header.records
@@ -112,26 +108,15 @@ class Segment:
 
     def _map(self, number: int) -> mmap.mmap:
         """Return the map of a bin, made and checked at its first use."""
-        try:
-            made = self._maps[number]
-        except IndexError:
+        if number >= len(self._maps):
             raise CorruptDataError(
                 f"{self.path / INDEX_NAME}: an entry names bin {number}, and the segment has {len(self._maps)}. "
                 "Restore it from a copy",
                 path=str(self.path / INDEX_NAME),
-            ) from None
+            )
+        made = self._maps[number]
         if made is None:
-            path = self.path / bin_name(number)
-            made = _mapped(path)
-            header = BinHeader.unpack(made[:HEADER_BYTES], str(path))
-            if (header.number, header.segment) != (number, self._id):
-                raise CorruptDataError(
-                    f"{path}: is bin {header.number} of segment {header.segment.hex()}, and bin {number} of "
-                    f"{self._id.hex()} belongs here: files were mixed up. Restore it from a copy",
-                    path=str(path),
-                    offset=0,
-                )
-            self._maps[number] = made
+            made = self._maps[number] = map_bin(self.path / bin_name(number), number, self._id)
         return made
 
     def payload(self, ordinal: int) -> bytes:
@@ -156,57 +141,52 @@ class Segment:
         """Return the stored bytes of many records, in the order asked for; each from 0 to `records - 1`."""
         entries = self._entries[ordinals]
         locations, sizes = entries["location"], entries["size"]
-        offsets = locations & np.uint64(OFFSET_MASK)
-        numbers = (locations >> np.uint64(OFFSET_BITS)).astype(np.int64)
-        needed = np.unique(numbers)
-        maps = {number: self._map(number) for number in needed.tolist()}
-        stops = (offsets + sizes).tolist()
-        if len(maps) == 1:
-            (only,) = maps.values()
-            found = [only[start:stop] for start, stop in zip(offsets.tolist(), stops, strict=True)]
-        else:
-            places = zip(numbers.tolist(), offsets.tolist(), stops, strict=True)
-            found = [maps[number][start:stop] for number, start, stop in places]
-        self._check(found, ordinals, sizes, entries["crc"])
+        starts = locations & _OFFSET_MASK
+        ends = starts + sizes
+        numbers = (locations >> _OFFSET_SHIFT).tolist()
+        maps: list[Any] = self._maps
+        for number in set(numbers):
+            if number >= len(maps) or maps[number] is None:
+                self._map(number)
+        places = zip(numbers, starts.tolist(), ends.tolist(), strict=True)
+        found = [maps[number][start:end] for number, start, end in places]
+        short = np.flatnonzero(np.fromiter(map(len, found), np.int64, len(found)) != sizes)
+        if len(short):
+            raise self._corrupt(int(ordinals[short[0]]), "it reaches beyond the end of the bin")
+        self._check(found, ordinals, entries["crc"])
         return found
 
     def bin_payloads(self, number: int, positions: NDArray[np.int64]) -> Iterator[list[bytes]]:
         """Yield, some at a time, the stored bytes of the records at `positions` of a bin, counted as they lie there."""
-        rows, starts = self._rows(number)
         made = self._map(number)
+        rows = read_rows(made, self.path / bin_name(number), self.bin_counts[number])
+        intact = self._check_bin(made, rows)
         for first in range(0, len(positions), CHUNK_RECORDS):
             places = positions[first : first + CHUNK_RECORDS]
-            chosen, offsets = rows[places], starts[places]
-            stops = (offsets + chosen["size"]).tolist()
-            found = [made[start:stop] for start, stop in zip(offsets.tolist(), stops, strict=True)]
-            self._check(found, chosen["ordinal"], chosen["size"], chosen["crc"])
+            bounds = zip(rows.starts[places].tolist(), rows.ends[places].tolist(), strict=True)
+            found = [made[start:end] for start, end in bounds]
+            if not intact:
+                self._check(found, rows.ordinals[places], rows.crcs[places])
             yield found
 
-    def _rows(self, number: int) -> tuple[NDArray[Any], NDArray[np.uint64]]:
-        """Return the rows of a bin and where each payload starts, checked."""
-        path, made = self.path / bin_name(number), self._map(number)
-        footer_offset = len(made) - HEADER_BYTES
-        footer = BinFooter.unpack(made[footer_offset:], str(path), footer_offset)
-        count, rows_offset = footer.records, footer.rows_offset
-        rows_bytes = made[rows_offset : rows_offset + count * ROW_DTYPE.itemsize]
-        rows = np.frombuffer(rows_bytes, ROW_DTYPE, len(rows_bytes) // ROW_DTYPE.itemsize)
-        if count != self.bin_counts[number] or len(rows) != count or _crc32(rows_bytes) != footer.rows_crc:
-            raise CorruptDataError(
-                f"{path}: the rows that describe its {self.bin_counts[number]} records fail their checksum. "
-                "Single records can still be read by number; restore the bin from a copy",
-                path=str(path),
-                offset=rows_offset,
-            )
-        ends = np.cumsum(rows["size"], dtype=np.uint64)
-        return rows, ends - rows["size"] + np.uint64(HEADER_BYTES)
+    def _check_bin(self, made: mmap.mmap, rows: Rows) -> bool:
+        """Return whether the payloads of a bin need no check one by one.
 
-    def _check(
-        self, found: list[bytes], ordinals: NDArray[Any], sizes: NDArray[np.uint32], crcs: NDArray[np.uint32]
-    ) -> None:
-        """Compare lengths, and the checksums of those not read before."""
-        short = np.flatnonzero(np.fromiter(map(len, found), np.int64, len(found)) != sizes)
-        if len(short):
-            raise self._corrupt(int(ordinals[short[0]]), "it reaches beyond the end of the bin")
+        If the checksum over all of them is wrong, the bin is not given up: each record is checked, and the one that
+        is damaged is named.
+        """
+        if self._unread is None:
+            return True
+        unread = np.frombuffer(self._unread, np.uint8)
+        if not self._keep_unread and not unread[rows.ordinals].any():
+            return True
+        intact = rows.payloads_are_intact(made)
+        if intact and not self._keep_unread:
+            unread[rows.ordinals] = 0
+        return intact
+
+    def _check(self, found: list[bytes], ordinals: NDArray[Any], crcs: NDArray[np.uint32]) -> None:
+        """Compare the checksums of those not read before."""
         if self._unread is None:
             return
         unread = np.frombuffer(self._unread, np.uint8)
@@ -241,19 +221,6 @@ class Segment:
         for made in (self._index, *self._maps):
             if made is not None:
                 made.close()
-
-
-def _mapped(path: Path) -> mmap.mmap:
-    try:
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ, **_NO_DESCRIPTOR)
-    except FileNotFoundError:
-        raise CorruptDataError(
-            f"{path}: a file of a committed segment is missing. Restore it from a copy", path=str(path)
-        ) from None
-    except ValueError:
-        # What mmap says to a file without bytes.
-        raise CorruptDataError(f"{path}: is empty. Restore it from a copy", path=str(path), offset=0) from None
 
 
 def _parse_info(tail: bytes, length: int, crc: int, path: str, offset: int) -> dict[str, Any]:

@@ -122,6 +122,7 @@ class SplitWriter:
         self._waiting_bytes = 0
         self._written = 0  # records that left the list for their bins
         self._ends = np.full(self._splits, HEADER_BYTES, dtype=np.uint64)  # where each bin's next payload goes
+        self._payload_crcs = [0] * self._splits  # of all payloads of each bin
         self._entries: list[NDArray[Any]] = []
         self._columns = column_writers(self._column_kinds)
 
@@ -184,7 +185,9 @@ class SplitWriter:
             if len(mine):
                 ends = self._ends[number] + np.cumsum(sizes[mine])
                 offsets[mine] = ends - sizes[mine]
-                self._append_to_bin(number, b"".join([payloads[i] for i in mine.tolist()]))
+                joined = b"".join([payloads[i] for i in mine.tolist()])
+                self._append_to_bin(number, joined)
+                self._payload_crcs[number] = zlib.crc32(joined, self._payload_crcs[number])
                 self._ends[number] = ends[-1]
         entries = np.empty(count, ENTRY_DTYPE)
         entries["location"] = bins.astype(np.uint64) << np.uint64(OFFSET_BITS) | offsets
@@ -258,6 +261,7 @@ class SplitWriter:
             info_crc=zlib.crc32(info_json),
             number=number,
             segment=self._id.bytes,
+            payloads_crc=self._payload_crcs[number],
         )
         self._append_to_bin(number, rows_bytes + info_json + footer.pack())
         sync(self._work / bin_name(number))
