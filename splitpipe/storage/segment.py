@@ -35,6 +35,10 @@ __all__ = ["CHUNK_RECORDS", "Segment"]
 # Records read at a time in bulk: enough that the work per chunk vanishes, few enough to stay in the CPU's cache.
 CHUNK_RECORDS = 1024
 
+# A bin up to this size is copied whole before its records are taken out in random order: one pass in sequence brings
+# it into the CPU's cache, and taking a record from there costs two thirds of taking it from memory at random.
+_SMALL_BIN_BYTES = 8 << 20
+
 _unpack_entry = ENTRY.unpack_from
 _crc32 = zlib.crc32
 _OFFSET_MASK = np.uint64(OFFSET_MASK)
@@ -161,10 +165,11 @@ class Segment:
         made = self._map(number)
         rows = read_rows(made, self.path / bin_name(number), self.bin_counts[number])
         intact = self._check_bin(made, rows)
+        source = made[:] if len(made) <= _SMALL_BIN_BYTES else made
         for first in range(0, len(positions), CHUNK_RECORDS):
             places = positions[first : first + CHUNK_RECORDS]
             bounds = zip(rows.starts[places].tolist(), rows.ends[places].tolist(), strict=True)
-            found = [made[start:end] for start, end in bounds]
+            found = [source[start:end] for start, end in bounds]
             if not intact:
                 self._check(found, rows.ordinals[places], rows.crcs[places])
             yield found
