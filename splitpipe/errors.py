@@ -17,6 +17,8 @@
         ├── ItemError(TypeError)                   the generator made something that cannot be sent
         ├── JobError(TypeError)                    the generator function or its arguments cannot be sent
         ├── WorkerTimeoutError(TimeoutError)       no item within the time allowed
+        ├── GeneratorError(RuntimeError)           the generator raised something that cannot be sent as it is
+        ├── RemoteTraceback                        the cause of an error from a worker: its traceback there
         └── PipelineClosedError                    used after close()
 
 Each subclasses the builtin that a caller would expect, names what happened and where, and ends in the cure.
@@ -30,6 +32,7 @@ __all__ = [
     "ColumnError",
     "CorruptDataError",
     "FormatVersionError",
+    "GeneratorError",
     "ItemError",
     "JobError",
     "NotADatasetError",
@@ -37,6 +40,7 @@ __all__ = [
     "PipelineClosedError",
     "PipelineError",
     "RecordTypeError",
+    "RemoteTraceback",
     "SplitpipeError",
     "StorageError",
     "UnknownCodecError",
@@ -144,6 +148,14 @@ class ItemError(PipelineError, TypeError):
 
 class JobError(PipelineError, TypeError):
     """The generator function or its arguments cannot be called or cannot be sent to a worker."""
+
+
+class GeneratorError(PipelineError, RuntimeError):
+    """The generator raised an exception that does not survive pickling; type and text are in the message."""
+
+
+class RemoteTraceback(PipelineError):  # noqa: N818  what it is, not an error of its own
+    """The traceback of an error as it was in the worker; it is the `__cause__` of what is raised here."""
 
 
 class PipelineClosedError(PipelineError):

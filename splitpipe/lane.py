@@ -7,8 +7,6 @@ A pipeline splits an epoch into lanes and runs the user's generator once per lan
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -57,14 +55,9 @@ def in_lane() -> bool:
     return _current.get() is not None
 
 
-@contextmanager
-def entered(lane: Lane) -> Iterator[Lane]:
-    """Make `lane` the current one for the code in the `with` block and what that code calls."""
-    token = _current.set(lane)
-    try:
-        yield lane
-    finally:
-        _current.reset(token)
+def enter(lane: Lane) -> None:
+    """Make `lane` the current one in the running `contextvars` context, which is to be the lane's own."""
+    _current.set(lane)
 
 
 _OUTSIDE = Lane()

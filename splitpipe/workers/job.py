@@ -1,0 +1,108 @@
+"""What the workers are to run, and how it gets to them."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cloudpickle
+
+from splitpipe.errors import JobError
+
+__all__ = ["Job", "load_job", "store_job"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A generator function with its arguments, and what every lane of it shares.
+
+    Attributes:
+        gen: called once per lane and epoch; returns an iterable.
+        args: its arguments.
+        kwargs: its keyword arguments.
+        lanes: how many lanes an epoch has.
+        seed: the pipeline's seed.
+        init: called once in each worker before anything else, with the worker's number.
+    """
+
+    gen: Callable[..., Iterable[Any]]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    lanes: int
+    seed: int
+    init: Callable[[int], object] | None = None
+
+    @property
+    def name(self) -> str:
+        """What the generator function is called."""
+        return getattr(self.gen, "__qualname__", None) or repr(self.gen)
+
+    def check(self) -> None:
+        """Raise JobError if `gen` cannot be called with these arguments."""
+        if not callable(self.gen):
+            kind = type(self.gen).__qualname__
+            hint = (
+                "pass the function itself, not what it returned" if hasattr(self.gen, "__next__") else "pass a function"
+            )
+            raise JobError(f"MpQItr runs a generator function in its workers, and got a {kind}: {hint}")
+        try:
+            signature = inspect.signature(self.gen)
+        except (TypeError, ValueError):
+            return  # some callables written in C have none; calling will tell
+        try:
+            signature.bind(*self.args, **self.kwargs)
+        except TypeError as exc:
+            raise JobError(f"{self.name}{signature} cannot be called with the arguments given: {exc}") from None
+
+
+def store_job(job: Job) -> int:
+    """Return the descriptor of a memfd that holds the job; every worker maps the same one.
+
+    Raises:
+        JobError: a part of the job does not pickle; it is named.
+    """
+    try:
+        packed = cloudpickle.dumps(job)
+    except Exception as exc:
+        raise JobError(f"{_unpicklable(job)} cannot be sent to a worker: {exc}. Make it inside the function") from exc
+    fd = os.memfd_create("splitpipe-job", os.MFD_CLOEXEC)
+    with open(fd, "wb", closefd=False) as file:
+        file.write(packed)
+    return fd
+
+
+def load_job(fd: int) -> Job:
+    """Return the job stored in `fd`."""
+    job: Job = pickle.loads(os.pread(fd, os.fstat(fd).st_size, 0))
+    _adopt_main(job.gen)
+    return job
+
+
+def _adopt_main(gen: Any) -> None:
+    """Let objects of classes of the user's script pickle here by name.
+
+    The script is not imported in a worker; cloudpickle brings what the function uses of it. Standing in this
+    process's `__main__`, a class is found by name when an instance is sent, and the main process finds its own.
+    """
+    function = inspect.unwrap(getattr(gen, "func", gen))
+    if getattr(function, "__module__", None) == "__main__":
+        main = sys.modules["__main__"].__dict__
+        for name, value in getattr(function, "__globals__", {}).items():
+            main.setdefault(name, value)
+
+
+def _unpicklable(job: Job) -> str:
+    parts = [(f"the function {job.name}", job.gen), ("init", job.init)]
+    parts += [(f"argument {at} of {job.name}", arg) for at, arg in enumerate(job.args)]
+    parts += [(f"argument {name}= of {job.name}", arg) for name, arg in job.kwargs.items()]
+    for name, part in parts:
+        try:
+            cloudpickle.dumps(part)
+        except Exception:  # noqa: BLE001  whatever it raises, it is this part that does not pickle
+            return f"{name}, a {type(part).__qualname__},"
+    return f"the job of {job.name}"
