@@ -1,0 +1,116 @@
+"""The benchmarks run from the command line, check what they read, and name whom they skip. No timing is asserted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rich", reason="the benchmarks need the extra `bench`")
+
+from benchmarks.harness import Row, Sample, Task, measure, spread
+from benchmarks.peers.stores import SplitpipeStore
+from benchmarks.storage import Workloads, WrongRecordsError, make_records
+from benchmarks.transport import WrongItemError, take
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(module: str, *arguments: str, hidden: Sequence[str] = (), scratch: Path) -> str:
+    """Run a benchmark in a process in which the modules `hidden` cannot be imported; return what it printed."""
+    for name in hidden:
+        message = f"No module named {name!r}"
+        (scratch / f"{name}.py").write_text(f"raise ModuleNotFoundError({message!r})\n")
+    search = os.pathsep.join([str(scratch), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": search, "TMPDIR": str(scratch), "COLUMNS": "130"}
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_storage_shows_splitpipe_names_the_skipped_and_leaves_nothing(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    tiny = ("--records", "500", "--repeats", "1", "--json", str(figures))
+    printed = run("benchmarks.storage", *tiny, hidden=["lmdb"], scratch=tmp_path)
+    assert "skipped LMDB: No module named 'lmdb' (pip install lmdb)" in printed
+    rows = json.loads(figures.read_text())["rows"]
+    ours = [row["workload"] for row in rows if row["contender"] == "splitpipe"]
+    assert ours == ["write", "open", "get", "gather", "scan", "first epoch", "later epoch"]
+    assert all(workload in printed for workload in ours)
+    assert "LMDB" not in {row["contender"] for row in rows}
+    assert list(tmp_path.glob("splitpipe-bench-*")) == []
+
+
+def test_transport_shows_splitpipe_beside_the_standard_library_and_names_the_skipped(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    tiny = ("--seconds", "0.02", "--repeats", "1", "--json", str(figures), "--workload", "100 B", "--workload", "1 MB")
+    printed = run("benchmarks.transport", *tiny, hidden=["faster_fifo", "torch"], scratch=tmp_path)
+    assert "skipped faster-fifo: No module named 'faster_fifo' (pip install faster-fifo)" in printed
+    assert "skipped torch DataLoader: No module named 'torch' (pip install torch)" in printed
+    rows = json.loads(figures.read_text())["rows"]
+    names = ["splitpipe", "multiprocessing.Queue"]
+    assert [(row["workload"], row["contender"]) for row in rows] == [(w, n) for w in ("100 B", "1 MB") for n in names]
+    assert all(len(row["ratios"]) == 1 for row in rows)
+
+
+def test_only_measures_the_named_contender(tmp_path: Path) -> None:
+    printed = run("benchmarks.storage", "--records", "500", "--repeats", "1", "--only", "splitpipe", scratch=tmp_path)
+    assert "splitdataloader" not in printed
+    assert "skipped" not in printed
+
+
+def test_runs_interleave_and_turn_and_ratios_pair_up_within_a_repeat() -> None:
+    order: list[str] = []
+
+    def task(name: str, seconds: Iterable[float]) -> Task:
+        times = iter(seconds)
+
+        def once() -> Sample:
+            order.append(name)
+            return Sample(next(times), items=2, size=10)
+
+        return Task(name, once)
+
+    ours, peer = measure("w", [task("splitpipe", [1, 2]), task("peer", [3, 8])], repeats=2)
+    assert order == ["splitpipe", "peer", "peer", "splitpipe"]
+    assert ours == Row("w", "splitpipe", "", [0.5, 1.0], [10.0, 5.0], [1.0, 1.0])
+    assert (peer.costs, peer.ratios) == ([1.5, 4.0], [3.0, 4.0])
+
+
+def test_spread_shows_median_and_extremes() -> None:
+    assert spread([3.0, 1.0, 2.0], ".1f") == "2.0 (1.0..3.0)"
+    assert spread([2.0], ".1f") == "2.0"
+
+
+class _BrokenStore(SplitpipeStore):
+    """A reader that returns the right number of records, but one of them twice."""
+
+    def scan(self) -> Iterator[bytes]:
+        records = [*super().scan()]
+        return iter([*records[:-1], records[0]])
+
+
+def test_a_reader_that_returns_other_records_is_caught_by_the_check_and_by_the_clock(tmp_path: Path) -> None:
+    records = make_records(300)
+    workloads = Workloads(records, tmp_path)
+    store = _BrokenStore(tmp_path / "data")
+    store.write(store.directory, records)
+    store.open()
+    with pytest.raises(WrongRecordsError, match="scan"):
+        workloads.check(store)
+    with pytest.raises(WrongRecordsError):
+        workloads.by_name["scan"](store)
+
+
+def test_a_lost_item_ends_the_transport_benchmark() -> None:
+    import numpy as np
+
+    items = ({"array": np.full(4, number, np.float32)} for number in (0, 1, 3))
+    with pytest.raises(WrongItemError, match="expected item 2, got one from 3"):
+        take(items, 0, 3)
