@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Callable
 from typing import Any
 
 import cloudpickle
 import numpy as np
 
-__all__ = ["ALIGNMENT", "Frame", "aligned_buffer", "load_frame"]
+__all__ = ["ALIGNMENT", "Frame", "aligned_buffer", "load_frame", "unpicklable_part"]
 
 # A cache line, and what AVX-512 loads and JAX ask for.
 ALIGNMENT = 64
@@ -76,10 +75,9 @@ def aligned_buffer(size: int) -> memoryview:
     """Return `size` bytes of private, writable memory that starts at a multiple of 64."""
     room = np.empty(size + ALIGNMENT, np.uint8)
     start = -room.ctypes.data % ALIGNMENT
-    return memoryview(room[start : start + size])
+    return room[start : start + size].data
 
 
-# What an item's error needs to know: the part of it that does not pickle.
 def unpicklable_part(item: Any, path: str = "item") -> str | None:
     """Return where in `item` the first part lies that does not pickle, such as `item['x'][2]`, or None."""
     parts: list[tuple[str, Any]] = []
@@ -87,7 +85,7 @@ def unpicklable_part(item: Any, path: str = "item") -> str | None:
         parts = [(f"{path}[{key!r}]", value) for key, value in item.items()]
     elif isinstance(item, list | tuple):
         parts = [(f"{path}[{at}]", value) for at, value in enumerate(item)]
-    elif hasattr(item, "__dict__") and not isinstance(item, type | Callable):  # type: ignore[arg-type]
+    elif hasattr(item, "__dict__") and not callable(item):
         parts = [(f"{path}.{name}", value) for name, value in vars(item).items()]
     for name, value in parts:
         found = unpicklable_part(value, name)

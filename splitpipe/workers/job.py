@@ -13,6 +13,7 @@ from typing import Any
 import cloudpickle
 
 from splitpipe.errors import JobError
+from splitpipe.transport.frames import unpicklable_part
 
 __all__ = ["Job", "load_job", "store_job"]
 
@@ -46,10 +47,10 @@ class Job:
         """Raise JobError if `gen` cannot be called with these arguments."""
         if not callable(self.gen):
             kind = type(self.gen).__qualname__
-            hint = (
-                "pass the function itself, not what it returned" if hasattr(self.gen, "__next__") else "pass a function"
+            raise JobError(
+                f"MpQItr runs a generator function in its workers, and got a {kind}: pass the function itself, "
+                "not what it returns"
             )
-            raise JobError(f"MpQItr runs a generator function in its workers, and got a {kind}: {hint}")
         try:
             signature = inspect.signature(self.gen)
         except (TypeError, ValueError):
@@ -100,9 +101,5 @@ def _unpicklable(job: Job) -> str:
     parts = [(f"the function {job.name}", job.gen), ("init", job.init)]
     parts += [(f"argument {at} of {job.name}", arg) for at, arg in enumerate(job.args)]
     parts += [(f"argument {name}= of {job.name}", arg) for name, arg in job.kwargs.items()]
-    for name, part in parts:
-        try:
-            cloudpickle.dumps(part)
-        except Exception:  # noqa: BLE001  whatever it raises, it is this part that does not pickle
-            return f"{name}, a {type(part).__qualname__},"
-    return f"the job of {job.name}"
+    guilty = [f"{name}, a {type(part).__qualname__}," for name, part in parts if unpicklable_part(part)]
+    return guilty[0] if guilty else f"the job of {job.name}"

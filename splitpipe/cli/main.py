@@ -1,0 +1,44 @@
+"""The verbs of `splitpipe`, and what becomes of their errors: one line, and an exit code.
+
+0 all is well · 1 it failed · 2 it was asked for something impossible · 130 interrupted
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+from splitpipe.cli import demo
+from splitpipe.cli.usage import UsageError
+from splitpipe.errors import SplitpipeError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        arguments: what follows the program's name; by default what the process was started with.
+    """
+    parser = argparse.ArgumentParser(prog="splitpipe", description="Split a dataset into bins; pipe it to your loop.")
+    parser.add_argument("--version", action="version", version=f"splitpipe {metadata.version('splitpipe')}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+    demo.add_verb(verbs)
+    options = parser.parse_args(arguments)
+    if not hasattr(options, "run"):
+        parser.print_help()
+        return 0
+    try:
+        code: int = options.run(options)
+    except KeyboardInterrupt:
+        return 130
+    except UsageError as exc:
+        print(f"splitpipe: {exc}", file=sys.stderr)
+        return 2
+    except (SplitpipeError, OSError) as exc:
+        print(f"splitpipe: {exc}", file=sys.stderr)
+        return 1
+    return code
