@@ -19,8 +19,9 @@ from splitpipe.workers.process import WorkerProcess, start_exec, start_fork, sto
 
 __all__ = ["Team"]
 
-# Slots beyond `prefetch`: one for the item that the consumer works on, one for an item that it keeps for a while.
-_HELD_SLOTS = 2
+# Slots beyond `prefetch`: one for the item arriving, one for the item that the consumer works on until then, and one
+# for an item that it keeps for a while.
+_HELD_SLOTS = 3
 # How much of what a worker said at its death is worth reading.
 _MAX_LAST_WORDS = 4000
 
