@@ -24,10 +24,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the program's name; by default what the process was started with.
     """
     parser = argparse.ArgumentParser(prog="splitpipe", description="Split a dataset into bins; pipe it to your loop.")
-    parser.add_argument("--version", action="version", version=f"splitpipe {metadata.version('splitpipe')}")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
     demo.add_verb(verbs)
     options = parser.parse_args(arguments)
+    if options.version:
+        print(f"splitpipe {metadata.version('splitpipe')}")
+        return 0
     if not hasattr(options, "run"):
         parser.print_help()
         return 0
