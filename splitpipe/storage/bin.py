@@ -39,11 +39,11 @@ class Rows:
     ends: NDArray[np.uint64]
     payloads_crc: int
 
-    def payloads_are_intact(self, made: mmap.mmap) -> bool:
-        """Return whether the payloads in the map `made` are as committed: a third of the cost of checking each."""
+    def payloads_are_intact(self, source: bytes | mmap.mmap) -> bool:
+        """Return whether the payloads in `source`, all of the file, are as committed; cheaper than to check each."""
         if not len(self.ends):
             return True
-        with memoryview(made) as whole, whole[HEADER_BYTES : int(self.ends[-1])] as payloads:
+        with memoryview(source) as whole, whole[HEADER_BYTES : int(self.ends[-1])] as payloads:
             return zlib.crc32(payloads) == self.payloads_crc
 
 

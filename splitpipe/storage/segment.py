@@ -164,8 +164,8 @@ class Segment:
         """Yield, some at a time, the stored bytes of the records at `positions` of a bin, counted as they lie there."""
         made = self._map(number)
         rows = read_rows(made, self.path / bin_name(number), self.bin_counts[number])
-        intact = self._check_bin(made, rows)
         source = made[:] if len(made) <= _SMALL_BIN_BYTES else made
+        intact = self._check_bin(source, rows)
         for first in range(0, len(positions), CHUNK_RECORDS):
             places = positions[first : first + CHUNK_RECORDS]
             bounds = zip(rows.starts[places].tolist(), rows.ends[places].tolist(), strict=True)
@@ -174,7 +174,7 @@ class Segment:
                 self._check(found, rows.ordinals[places], rows.crcs[places])
             yield found
 
-    def _check_bin(self, made: mmap.mmap, rows: Rows) -> bool:
+    def _check_bin(self, source: bytes | mmap.mmap, rows: Rows) -> bool:
         """Return whether the payloads of a bin need no check one by one.
 
         If the checksum over all of them is wrong, the bin is not given up: each record is checked, and the one that
@@ -185,7 +185,7 @@ class Segment:
         unread = np.frombuffer(self._unread, np.uint8)
         if not self._keep_unread and not unread[rows.ordinals].any():
             return True
-        intact = rows.payloads_are_intact(made)
+        intact = rows.payloads_are_intact(source)
         if intact and not self._keep_unread:
             unread[rows.ordinals] = 0
         return intact
