@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from splitpipe.errors import CorruptDataError
 from splitpipe.storage.layout import HEADER_BYTES, ROW_DTYPE, BinFooter, BinHeader
 
-__all__ = ["Rows", "map_bin", "map_file", "read_rows"]
+__all__ = ["Rows", "map_bin", "map_file", "read_bin", "read_rows"]
 
 # From 3.13 on, a map need not keep a file descriptor, of which a process may have few.
 _NO_DESCRIPTOR: dict[str, bool] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
@@ -57,9 +57,7 @@ def map_file(path: Path) -> mmap.mmap:
         with path.open("rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ, **_NO_DESCRIPTOR)
     except FileNotFoundError:
-        raise CorruptDataError(
-            f"{path}: a file of a committed segment is missing. Restore it from a copy", path=str(path)
-        ) from None
+        raise _missing(path) from None
     except ValueError:
         # What mmap says to a file without bytes.
         raise CorruptDataError(f"{path}: is empty. Restore it from a copy", path=str(path), offset=0) from None
@@ -73,7 +71,26 @@ def map_bin(path: Path, number: int, segment: bytes) -> mmap.mmap:
         FormatVersionError: it is of a newer format.
     """
     made = map_file(path)
-    header = BinHeader.unpack(made[:HEADER_BYTES], str(path))
+    _check_identity(made, path, number, segment)
+    return made
+
+
+def read_bin(path: Path, number: int, segment: bytes) -> bytes:
+    """Return the whole file of bin `number` of the segment with id `segment`; raises as `map_bin`."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise _missing(path) from None
+    _check_identity(content, path, number, segment)
+    return content
+
+
+def _missing(path: Path) -> CorruptDataError:
+    return CorruptDataError(f"{path}: a file of a committed segment is missing. Restore it from a copy", path=str(path))
+
+
+def _check_identity(source: bytes | mmap.mmap, path: Path, number: int, segment: bytes) -> None:
+    header = BinHeader.unpack(source[:HEADER_BYTES], str(path))
     if (header.number, header.segment) != (number, segment):
         raise CorruptDataError(
             f"{path}: is bin {header.number} of segment {header.segment.hex()}, and bin {number} of {segment.hex()} "
@@ -81,18 +98,17 @@ def map_bin(path: Path, number: int, segment: bytes) -> mmap.mmap:
             path=str(path),
             offset=0,
         )
-    return made
 
 
-def read_rows(made: mmap.mmap, path: Path, records: int) -> Rows:
-    """Return the rows of the bin mapped as `made`, which the index says to hold `records` records.
+def read_rows(source: bytes | mmap.mmap, path: Path, records: int) -> Rows:
+    """Return the rows of the bin whose file is `source`, and which is to hold `records` records.
 
     Raises:
         CorruptDataError: the end of the bin is not as committed.
     """
-    footer_offset = len(made) - HEADER_BYTES
-    footer = BinFooter.unpack(made[footer_offset:], str(path), footer_offset)
-    packed = made[footer.rows_offset : footer.rows_offset + records * ROW_DTYPE.itemsize]
+    footer_offset = len(source) - HEADER_BYTES
+    footer = BinFooter.unpack(source[footer_offset:], str(path), footer_offset)
+    packed = source[footer.rows_offset : footer.rows_offset + records * ROW_DTYPE.itemsize]
     if footer.records != records or zlib.crc32(packed) != footer.rows_crc:
         raise CorruptDataError(
             f"{path}: the rows that describe its {records} records fail their checksum. "

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitpipe.errors import CorruptDataError
-from splitpipe.storage.bin import Rows, map_bin, map_file, read_rows
+from splitpipe.storage.bin import Rows, map_bin, map_file, read_bin, read_rows
 from splitpipe.storage.columns import load_column
 from splitpipe.storage.layout import (
     ENTRY,
@@ -35,8 +35,8 @@ __all__ = ["CHUNK_RECORDS", "Segment"]
 # Records read at a time in bulk: enough that the work per chunk vanishes, few enough to stay in the CPU's cache.
 CHUNK_RECORDS = 1024
 
-# A bin up to this size is copied whole before its records are taken out in random order: one pass in sequence brings
-# it into the CPU's cache, and taking a record from there costs two thirds of taking it from memory at random.
+# A bin up to this size is read whole into memory before its records are taken out in random order: one pass in
+# sequence brings it into the CPU's cache, and taking a record from there costs two thirds of taking it from a map.
 _SMALL_BIN_BYTES = 8 << 20
 
 _unpack_entry = ENTRY.unpack_from
@@ -162,9 +162,8 @@ class Segment:
 
     def bin_payloads(self, number: int, positions: NDArray[np.int64]) -> Iterator[list[bytes]]:
         """Yield, some at a time, the stored bytes of the records at `positions` of a bin, counted as they lie there."""
-        made = self._map(number)
-        rows = read_rows(made, self.path / bin_name(number), self.bin_counts[number])
-        source = made[:] if len(made) <= _SMALL_BIN_BYTES else made
+        path, source = self.path / bin_name(number), self._source(number)
+        rows = read_rows(source, path, self.bin_counts[number])
         intact = self._check_bin(source, rows)
         for first in range(0, len(positions), CHUNK_RECORDS):
             places = positions[first : first + CHUNK_RECORDS]
@@ -173,6 +172,12 @@ class Segment:
             if not intact:
                 self._check(found, rows.ordinals[places], rows.crcs[places])
             yield found
+
+    def _source(self, number: int) -> bytes | mmap.mmap:
+        """Return the content of a bin that is to be read whole."""
+        if self._bin_lengths[number] <= _SMALL_BIN_BYTES:
+            return read_bin(self.path / bin_name(number), number, self._id)
+        return self._map(number)
 
     def _check_bin(self, source: bytes | mmap.mmap, rows: Rows) -> bool:
         """Return whether the payloads of a bin need no check one by one.
