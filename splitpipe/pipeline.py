@@ -58,7 +58,8 @@ class MpQItr(Generic[T]):
         gen: a generator function, or any callable that returns an iterable. Lambdas, closures and functions of an
             unguarded script or a notebook are fine.
         args: its arguments.
-        workers: how many processes; 0 runs the generator in the calling thread, with the same items in the same order.
+        workers: how many processes, no more than lanes; 0 runs the generator in the calling thread, with the same
+            items in the same order.
         lanes: how many lanes; by default one per worker.
         ordered: take items from the lanes in turn; False takes what is there first.
         prefetch: how many items each worker makes ahead of the consumer; then it waits.
@@ -116,7 +117,8 @@ class MpQItr(Generic[T]):
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._closed = False
         self._epoch = -1
-        self._items: Iterator[T] | None = None
+        self._lanes: list[int] = []  # those with items left in the epoch under way
+        self._turn = 0  # whose turn it is among them
         self._delivered = 0
         self._wait_s = 0.0
         self._ended_s = 0.0  # duration of the epochs that are over
@@ -129,15 +131,17 @@ class MpQItr(Generic[T]):
         self._epoch += 1
         self._began = time.perf_counter()
         team.start(self._epoch)
-        items = self._deliver(team, self._epoch)
+        self._lanes, self._turn = list(range(self._job.lanes)), 0
+        items: Iterator[T] = _Epoch(self, self._epoch)
         if self._progress:
             items = iter(progress_bar(items, unit="it", label=f"epoch {self._epoch}", total=self._length))
-        self._items = items
         return items
 
     def __next__(self) -> T:
         """Return the next item of the epoch under way, and begin one if there is none."""
-        return next(self._items if self._items is not None else iter(self))
+        if self._began is None:
+            iter(self)
+        return self._next_item(self._epoch)
 
     def _ready_team(self) -> Team | InlineTeam:
         if self._closed:
@@ -150,17 +154,15 @@ class MpQItr(Generic[T]):
             self._finalizer = weakref.finalize(self, self._team.close)
         return self._team
 
-    def _deliver(self, team: Team | InlineTeam, epoch: int) -> Iterator[T]:
-        lanes, turn = list(range(self._job.lanes)), 0
-        while lanes:
-            if epoch != self._epoch or self._closed:
-                raise PipelineClosedError(
-                    f"epoch {epoch} is over, for the pipeline was "
-                    f"{'closed' if self._closed else f'iterated again and is in epoch {self._epoch}'}"
-                )
+    def _next_item(self, epoch: int) -> T:
+        """Return the next item of `epoch`; StopIteration at its end."""
+        if self._closed or epoch != self._epoch:
+            reason = "closed" if self._closed else f"iterated again, and is in epoch {self._epoch}"
+            raise PipelineClosedError(f"epoch {epoch} is over: the pipeline was {reason}")
+        while self._lanes:
             began = time.perf_counter()
             try:
-                lane, item = self._receive(team, lanes, turn)
+                lane, item = self._receive()
             except WorkerDiedError:
                 self.close()
                 raise
@@ -169,27 +171,27 @@ class MpQItr(Generic[T]):
                 raise
             finally:
                 self._wait_s += time.perf_counter() - began
-            if item is NOTHING_LEFT:
-                turn = lanes.index(lane)
-                lanes.remove(lane)
-            else:
-                turn += 1
+            if item is not NOTHING_LEFT:
+                self._turn += 1
                 self._delivered += 1
-                yield item
-                item = None  # or the generator would keep the memory of the item until the next is there
+                return item  # type: ignore[no-any-return]  # what arrives is what the generator yields
+            self._turn = self._lanes.index(lane)
+            self._lanes.remove(lane)
         self._end_epoch()
+        raise StopIteration
 
-    def _receive(self, team: Team | InlineTeam, lanes: list[int], turn: int) -> tuple[int, Any]:
+    def _receive(self) -> tuple[int, Any]:
+        team = self._ready_team()
         if self._ordered:
-            lane = lanes[turn % len(lanes)]
+            lane = self._lanes[self._turn % len(self._lanes)]
             return lane, team.receive(lane, self._timeout)
-        return team.receive_any(lanes, self._timeout)
+        return team.receive_any(self._lanes, self._timeout)
 
     def _end_epoch(self) -> None:
         if self._began is not None:
             self._ended_s += time.perf_counter() - self._began
             self._began = None
-            self._items = None
+            self._lanes = []
             if self._team is not None:
                 self._team.stop()
 
@@ -227,6 +229,24 @@ class MpQItr(Generic[T]):
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"epoch {self._epoch}"
         return f"<MpQItr {self._job.name}: {self._workers} workers, {self._job.lanes} lanes, {state}>"
+
+
+class _Epoch(Iterator[T]):
+    """One pass. It keeps the pipeline alive, and not the other way round: dropping it may end the workers."""
+
+    def __init__(self, pipe: MpQItr[T], number: int) -> None:
+        self._pipe = pipe
+        self._number = number
+        self._ended = False
+
+    def __next__(self) -> T:
+        if self._ended:
+            raise StopIteration
+        try:
+            return self._pipe._next_item(self._number)
+        except BaseException:
+            self._ended = True
+            raise
 
 
 def _check_count(name: str, value: Any, least: int) -> None:

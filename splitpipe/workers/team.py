@@ -39,6 +39,7 @@ class Team:
     def __init__(self, job: Job, workers: int, prefetch: int, start: str) -> None:
         self._lanes = [list(range(worker, job.lanes, workers)) for worker in range(workers)]
         self._owner = os.getpid()
+        self._closed = False
         self._epoch = -1
         self._receivers: list[Receiver] = []
         self._processes: list[WorkerProcess] = []
@@ -187,8 +188,9 @@ class Team:
 
     def close(self) -> None:
         """End all workers within seconds, and give back every descriptor; held views stay valid."""
-        if os.getpid() != self._owner:
+        if self._closed or os.getpid() != self._owner:
             return
+        self._closed = True
         for receiver in self._receivers:
             receiver.hang_up()
         stop_processes(self._processes)
@@ -197,4 +199,3 @@ class Team:
             receiver.close()
         for words in self._words:
             os.close(words)
-        self._receivers, self._processes, self._words = [], [], []

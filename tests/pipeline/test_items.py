@@ -244,7 +244,7 @@ def test_stats_count_what_was_delivered() -> None:
     with MpQItr(_give, *[np.zeros(1000)] * 5) as pipe:
         list(pipe)
         list(pipe)
-        stats = pipe.stats()
+    stats = pipe.stats()  # after the end too
 
     assert (stats.epoch, stats.items) == (1, 10)
     assert 80_000 < stats.received_bytes < 90_000
