@@ -6,33 +6,30 @@ segment-<16 hex digits: nanoseconds since 1970>-<8 hex digits of its id>   commi
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from pathlib import Path
 
 __all__ = ["new_segment_name", "segment_paths", "work_path"]
 
-_COMMITTED = "segment-"
-_WORK = ".writing-"
+_COMMITTED = re.compile(r"segment-([0-9a-f]{16})-[0-9a-f]{8}")
 
 
 def segment_paths(directory: Path) -> list[Path]:
     """Return the committed segments of `directory`, oldest commit first; empty if there is no such directory."""
     try:
-        return sorted(path for path in directory.iterdir() if path.name.startswith(_COMMITTED))
+        return sorted(path for path in directory.iterdir() if _COMMITTED.fullmatch(path.name))
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
 def work_path(directory: Path, segment: uuid.UUID) -> Path:
     """Return where `segment` is written until it is committed."""
-    return directory / f"{_WORK}{segment.hex}"
+    return directory / f".writing-{segment.hex}"
 
 
 def new_segment_name(directory: Path, segment: uuid.UUID) -> str:
     """Return a name for `segment` that sorts behind every one now in `directory`, even if the clock was set back."""
-    now = time.time_ns()
-    committed = segment_paths(directory)
-    if committed:
-        now = max(now, int(committed[-1].name[len(_COMMITTED) :].split("-")[0], 16) + 1)
-    return f"{_COMMITTED}{now:016x}-{segment.hex[:8]}"
+    taken = [int(match[1], 16) for path in segment_paths(directory) if (match := _COMMITTED.fullmatch(path.name))]
+    return f"segment-{max([time.time_ns(), *(number + 1 for number in taken)]):016x}-{segment.hex[:8]}"

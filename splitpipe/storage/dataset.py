@@ -152,11 +152,6 @@ class Dataset(Sequence[Any]):
             number -= len(segment.bin_counts)
         raise IndexError(f"no such bin: the number is {number} too high")
 
-    @property
-    def nbytes(self) -> int:
-        """The length of all bins, in bytes."""
-        return sum(segment.payload_bytes for segment in self._segments)
-
     def close(self) -> None:
         """Let go of the files; nothing can be read afterwards. Needed only to free maps early."""
         for segment in self._segments:

@@ -60,7 +60,6 @@ class Segment:
         bin_counts: how many records each bin holds.
         replaces: names of the segments that this one stands for; they are to be ignored.
         column_names: the columns that its records carry.
-        payload_bytes: the length of all files of bins together.
 
     Raises:
         CorruptDataError: the index, or a bin's length, is not what was committed.
@@ -83,7 +82,6 @@ class Segment:
         self.replaces: list[str] = self._info["replaces"]
         self._column_specs: dict[str, Any] = {spec["name"]: spec for spec in self._info["columns"]}
         self.column_names = tuple(self._column_specs)
-        self.payload_bytes = sum(self._bin_lengths)
         self._maps: list[mmap.mmap | None] = [None] * len(self.bin_counts)
         self._entries: NDArray[Any] = np.frombuffer(self._index, ENTRY_DTYPE, header.records, HEADER_BYTES)
         self._unread: bytearray | None = None  # 1 where a payload's checksum is still to be compared

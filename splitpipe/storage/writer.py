@@ -94,7 +94,9 @@ class SplitWriter:
         self._replaces: list[Path] = segment_paths(self._directory) if start_clean else []
         if not start_clean:
             self._check_fits_existing()
-        self._directory.mkdir(parents=True, exist_ok=True)
+        if not self._directory.is_dir():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            sync(self._directory.parent)
         self._state = "open"
         self._committed = 0
         self._begin_segment()

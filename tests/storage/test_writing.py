@@ -1,6 +1,9 @@
 """Writing: scatter, append, commit, abort; what a crash leaves."""
 
+import errno
 import os
+import resource
+import shutil
 import signal
 import sys
 import threading
@@ -213,6 +216,56 @@ def test_a_closed_or_aborted_writer_says_so(tmp_path: Path) -> None:
     writer.abort()
     with pytest.raises(WriterStateError, match="is aborted"):
         writer.commit()
+
+
+def test_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path) -> None:
+    """A real limit on file sizes, met in the middle of a bin: an OSError, no rest of it, the earlier data as it was."""
+    write_split_data(tmp_path, [b"old"])
+    before = sorted(tmp_path.iterdir())
+
+    def fill() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        try:
+            write_split_data(tmp_path, [bytes(90_000)] * 4, splits=2)
+        except OSError as exc:
+            os._exit(exc.errno or 0)
+
+    assert _in_child(fill) == errno.EFBIG
+    assert sorted(tmp_path.iterdir()) == before
+    assert list(SplitDataLoader(tmp_path)) == [b"old"]
+
+
+def test_a_writer_that_failed_refuses_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a round of writing is never committed, should the caller swallow the error."""
+    monkeypatch.setattr(writer_module, "_BUFFER_BYTES", 1)
+    writer = SplitWriter(tmp_path, splits=2)
+    writer.add(b"a")
+    shutil.rmtree(next(tmp_path.glob(".writing-*")))
+    with pytest.raises(OSError, match="writing-"):
+        writer.commit()
+    with pytest.raises(WriterStateError, match="is failed"):
+        writer.add(b"b")
+    writer.abort()
+
+
+def test_progress_shows_a_bar(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On standard error; and without tqdm there is a line that says what to install."""
+    monkeypatch.setattr("tqdm.tqdm.monitor_interval", 0)  # tqdm's own thread lives as long as the process
+    assert write_split_data(tmp_path, [b"a", b"b"], progress=True) == 2
+    assert "2/2" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with pytest.raises(ImportError, match=r"pip install \"splitpipe\[progress\]\""):
+        write_split_data(tmp_path, [b"a"], progress=True)
+
+
+def test_foreign_folders_beside_segments_are_ignored(tmp_path: Path) -> None:
+    """Whatever they are called."""
+    (tmp_path / "segment-backup").mkdir()
+    write_split_data(tmp_path, [b"a"])
+
+    assert list(SplitDataLoader(tmp_path)) == [b"a"]
 
 
 def test_no_records_commit_nothing(tmp_path: Path) -> None:
