@@ -37,7 +37,7 @@ CHUNK_RECORDS = 1024
 
 # A bin up to this size is read whole into memory before its records are taken out in random order: one pass in
 # sequence brings it into the CPU's cache, and taking a record from there costs two thirds of taking it from a map.
-_SMALL_BIN_BYTES = 8 << 20
+_SMALL_BIN_BYTES = 16 << 20
 
 _unpack_entry = ENTRY.unpack_from
 _crc32 = zlib.crc32
