@@ -66,7 +66,7 @@ class MpQItr(Generic[T]):
         start: "exec" starts fresh interpreters, which never import your script; "fork" copies this process, which is
             faster and unsafe beside threads.
         seed: what `current_lane().rng` and the shuffles of loaders start from.
-        timeout: how many seconds to wait for one item at most; by default without end.
+        timeout: how many seconds to wait for one item at most; by default, and with `workers=0`, without end.
         init: called once in each worker, with its number, before anything else; not called with `workers=0`.
         length: how many items an epoch has, for `len()` and the bar; not checked.
         progress: show a bar for each epoch; needs `pip install "splitpipe[progress]"`.

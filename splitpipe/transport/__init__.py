@@ -8,6 +8,6 @@ from splitpipe.transport.channel import Control as Control
 from splitpipe.transport.channel import Message as Message
 from splitpipe.transport.channel import Receiver as Receiver
 from splitpipe.transport.channel import Sender as Sender
-from splitpipe.transport.slots import create_slot as create_slot
+from splitpipe.transport.channel import open_channel as open_channel
 
-__all__ = ("Control", "Message", "Receiver", "Sender", "create_slot")
+__all__ = ("Control", "Message", "Receiver", "Sender", "open_channel")

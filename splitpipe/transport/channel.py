@@ -18,9 +18,9 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from splitpipe.transport.frames import Frame, aligned_buffer, load_frame
-from splitpipe.transport.slots import SlotReader, SlotWriter
+from splitpipe.transport.slots import SlotReader, SlotWriter, create_slot
 
-__all__ = ["ChannelClosed", "Control", "Kind", "Message", "Receiver", "Sender"]
+__all__ = ["ChannelClosed", "Control", "Kind", "Message", "Receiver", "Sender", "SenderEnds", "open_channel"]
 
 # length of the message, kind, frame is in the slot (1) or in the message (0), slot, lane, epoch, buffers, tail, size,
 # capacity of the slot
@@ -61,6 +61,36 @@ class Message(NamedTuple):
     size: int
     capacity: int
     body: bytes
+
+
+class SenderEnds(NamedTuple):
+    """Descriptors of the worker's end of a channel: the two pipes, which only it keeps open, and the slots."""
+
+    data: int
+    control: int
+    slots: list[int]
+
+
+def open_channel(label: str, slots: int, spare: int) -> tuple[Receiver, SenderEnds]:
+    """Return the two ends of a new channel; OSError if there are not enough descriptors, with none of them kept.
+
+    Args:
+        label: what /proc shows of its slots.
+        slots: how many slots it has.
+        spare: how many of them views may keep; see `Receiver`.
+    """
+    with contextlib.ExitStack() as undo:
+
+        def kept(*fds: int) -> tuple[int, ...]:
+            for fd in fds:
+                undo.callback(os.close, fd)
+            return fds
+
+        data_out, data_in = kept(*os.pipe())
+        control_out, control_in = kept(*os.pipe())
+        slot_fds = [kept(create_slot(label))[0] for _ in range(slots)]
+        undo.pop_all()
+    return Receiver(data_out, control_in, slot_fds, spare), SenderEnds(data_in, control_out, slot_fds)
 
 
 class ChannelClosed(BaseException):

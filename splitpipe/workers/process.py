@@ -42,7 +42,15 @@ class WorkerProcess:
         self.pid = pid
         self._popen = popen
         self._exitcode: int | None = None
-        self.pidfd = os.pidfd_open(pid)
+        try:
+            self.pidfd = os.pidfd_open(pid)
+        except OSError as exc:
+            # A worker that cannot be watched is not kept.
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            if popen is not None:
+                popen.returncode = -signal.SIGKILL
+            raise WorkerStartError(f"cannot watch worker process {pid}: {exc}. Raise the limit (`ulimit -n`)") from exc
 
     def exitcode(self) -> int | None:
         """Return how it ended, negative for a signal, or None if it runs; reaps it."""
@@ -87,6 +95,9 @@ def start_exec(config: dict[str, Any], fds: Iterable[int]) -> WorkerProcess:
 
 def start_fork(run: Callable[[], None]) -> WorkerProcess:
     """Start a copy of this process that calls `run` and ends; raises as `start_exec`."""
+    # What waits in the buffers is this process's to print, and the copy would print it again.
+    sys.stdout.flush()
+    sys.stderr.flush()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         pid = os.fork()
@@ -104,6 +115,7 @@ def _run_and_exit(run: Callable[[], None]) -> NoReturn:
     code = 1
     try:
         run()
+        sys.stdout.flush()
         code = 0
     finally:
         os._exit(code)

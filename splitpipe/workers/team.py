@@ -8,8 +8,8 @@ import time
 from functools import partial
 from typing import Any
 
-from splitpipe.errors import PipelineClosedError, WorkerTimeoutError
-from splitpipe.transport import Control, Message, Receiver, create_slot
+from splitpipe.errors import PipelineClosedError, WorkerStartError, WorkerTimeoutError
+from splitpipe.transport import Control, Message, Receiver, open_channel
 from splitpipe.transport.channel import Kind
 from splitpipe.workers import child
 from splitpipe.workers.failures import explain_death, rebuild
@@ -58,32 +58,36 @@ class Team:
                 os.close(job_fd)
 
     def _start_worker(self, worker: int, job: Job, job_fd: int, prefetch: int, start: str) -> None:
-        data_out, data_in = os.pipe()
-        control_out, control_in = os.pipe()
-        slots = [create_slot(f"worker-{worker}") for _ in range(prefetch + _HELD_SLOTS)]
-        words = os.memfd_create(f"splitpipe-words-{worker}", os.MFD_CLOEXEC)
-        self._receivers.append(Receiver(data_out, control_in, slots, _HELD_SLOTS))
-        self._words.append(words)
+        try:
+            words = os.memfd_create(f"splitpipe-words-{worker}", os.MFD_CLOEXEC)
+            self._words.append(words)
+            receiver, ends = open_channel(f"worker-{worker}", prefetch + _HELD_SLOTS, _HELD_SLOTS)
+            self._receivers.append(receiver)
+        except OSError as exc:
+            raise WorkerStartError(
+                f"not enough file descriptors for worker {worker}: {exc}. Use fewer workers, lower prefetch, or raise "
+                "the limit with `ulimit -n`"
+            ) from exc
         config = {
             "worker": worker,
             "lanes": self._lanes[worker],
             "parent": os.getpid(),
-            "data": data_in,
-            "control": control_out,
-            "slots": slots,
+            "data": ends.data,
+            "control": ends.control,
+            "slots": ends.slots,
             "job": job_fd,
             "words": words,
         }
         try:
             if start == "exec":
-                process = start_exec(config, [data_in, control_out, *slots, words, job_fd])
+                process = start_exec(config, [ends.data, ends.control, *ends.slots, words, job_fd])
             else:
                 process = start_fork(partial(child.run, config, job))
         finally:
-            os.close(data_in)
-            os.close(control_out)
+            os.close(ends.data)
+            os.close(ends.control)
         self._processes.append(process)
-        self._events.register(data_out, select.EPOLLIN)
+        self._events.register(receiver.data, select.EPOLLIN)
         self._events.register(process.pidfd, select.EPOLLIN)
 
     @property

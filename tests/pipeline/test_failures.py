@@ -5,11 +5,13 @@ import ctypes
 import gc
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from splitpipe.errors import (
     PipelineClosedError,
     RemoteTraceback,
     WorkerDiedError,
+    WorkerStartError,
     WorkerTimeoutError,
 )
 
@@ -441,6 +444,45 @@ def test_workers_end_when_the_main_process_is_killed(tmp_path: Path, pause: floa
 
     assert len(workers) == 2
     assert _gone(workers, 2)
+
+
+def test_too_few_descriptors_are_an_error_that_says_so() -> None:
+    """At any point of the start, and none of them is lost."""
+
+    def fill() -> None:
+        for limit in range(len(list(Path("/proc/self/fd").iterdir())), 60):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, 100))
+            before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  needs a descriptor less than iterdir
+            try:
+                with MpQItr(_two, 1, workers=2, start="fork") as pipe:
+                    list(pipe)
+            except (WorkerStartError, OSError):
+                assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+    child = os.fork()
+    if child == 0:
+        try:
+            fill()
+            assert psutil.Process().children() == []
+            os._exit(0)
+        finally:
+            traceback.print_exc()
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("start", ["exec", "fork"])
+def test_what_a_generator_prints_appears_once(start: str, tmp_path: Path) -> None:
+    """From the main process and from workers, when output goes to a file."""
+    script = (
+        "from splitpipe import MpQItr\n"
+        "print('main')\n"
+        f"pipe = MpQItr(lambda: (print('worker') for _ in range(1)), start={start!r})\n"
+        "list(pipe)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+
+    assert sorted(done.stdout.split()) == ["main", "worker"]
 
 
 def test_errors_with_fields_cross_processes() -> None:
