@@ -14,6 +14,8 @@ __all__ = ["publish", "sync", "write_synced"]
 
 def sync(path: Path) -> None:
     """Make the bytes of a file, or the names in a directory, survive a power cut."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no directory, and keeps names in a journal of its own
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -27,7 +27,7 @@ __all__ = ["ChannelClosed", "Control", "Kind", "Message", "Receiver", "Sender", 
 _HEADER = struct.Struct("<HBBIIIIQQQ")
 _WORD = struct.Struct("<II")
 _READ_BYTES = 1 << 16
-_MAX_MESSAGE = select.PIPE_BUF
+_MAX_MESSAGE = getattr(select, "PIPE_BUF", 512)  # POSIX's least, where the system does not tell
 # No slot: the message took no credit and needs none back.
 _NO_SLOT = 0xFFFFFFFF
 
@@ -194,7 +194,8 @@ def _close_in_forked_child() -> None:
         receiver.disown()
 
 
-os.register_at_fork(after_in_child=_close_in_forked_child)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_forked_child)
 
 
 class Receiver:

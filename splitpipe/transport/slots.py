@@ -19,7 +19,7 @@ __all__ = ["SlotReader", "SlotWriter", "create_slot"]
 _HEADROOM = 1.25
 _PAGE = mmap.PAGESIZE
 # Map with all pages present: a fault for each 4 KiB would cost more than the copy.
-_FLAGS = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
+_FLAGS = getattr(mmap, "MAP_SHARED", 0) | getattr(mmap, "MAP_POPULATE", 0)
 
 
 def create_slot(label: str) -> int:

@@ -22,6 +22,8 @@ __all__ = ["Team"]
 # Slots beyond `prefetch`: one for the item arriving, one for the item that the consumer works on until then, and one
 # for an item that it keeps for a while.
 _HELD_SLOTS = 3
+# What Linux has and the transport is made of.
+_NEEDED = ((os, "memfd_create"), (os, "pidfd_open"), (select, "epoll"))
 # How much of what a worker said at its death is worth reading.
 _MAX_LAST_WORDS = 4000
 
@@ -37,6 +39,10 @@ class Team:
     """
 
     def __init__(self, job: Job, workers: int, prefetch: int, start: str) -> None:
+        if not all(hasattr(module, name) for module, name in _NEEDED):
+            raise WorkerStartError(
+                "worker processes need memfd, pidfd and epoll, which this system lacks: use workers=0 here, or Linux"
+            )
         self._lanes = [list(range(worker, job.lanes, workers)) for worker in range(workers)]
         self._owner = os.getpid()
         self._closed = False

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -109,18 +108,23 @@ def test_what_may_not_be_read_gets_one_line_and_code_2(what: str) -> None:
 
 
 def test_ctrl_c_ends_the_demo_without_a_traceback(folder: Path) -> None:
-    """Exit code 130, no worker left behind."""
-    for i in range(2000):
-        (folder / f"more{i}.py").write_text("x = 'y'\n" * 2000)
-    command = [sys.executable, "-m", "splitpipe", "demo", "--data", str(folder)]
+    """Exit code 130, in the midst of work by a worker process, sent to the whole group as a terminal does."""
+    for i in range(300):
+        (folder / f"more{i}.py").write_text("x = 'y'\n" * 3000)
     process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-m", "splitpipe", "demo", "--data", str(folder)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     assert process.stderr is not None
     with process.stderr:
-        time.sleep(1.5)
+        errors = ""
+        while "1 worker:" not in errors:
+            errors += process.stderr.read(1)
         os.killpg(process.pid, signal.SIGINT)
-        errors = process.stderr.read()
+        errors += process.stderr.read()
 
     assert process.wait(20) == 130
     assert "Traceback" not in errors

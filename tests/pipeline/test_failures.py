@@ -471,6 +471,14 @@ def test_too_few_descriptors_are_an_error_that_says_so() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def test_a_system_without_pidfd_is_told_to_work_inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Instead of an AttributeError; and inline it works."""
+    monkeypatch.delattr(os, "pidfd_open")
+    with MpQItr(_two, 1) as pipe, pytest.raises(WorkerStartError, match="use workers=0"):
+        iter(pipe)
+    assert list(MpQItr(_two, 1, workers=0)) == [1]
+
+
 @pytest.mark.parametrize("start", ["exec", "fork"])
 def test_what_a_generator_prints_appears_once(start: str, tmp_path: Path) -> None:
     """From the main process and from workers, when output goes to a file."""
