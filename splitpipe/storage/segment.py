@@ -82,7 +82,7 @@ class Segment:
         self.replaces: list[str] = self._info["replaces"]
         self._column_specs: dict[str, Any] = {spec["name"]: spec for spec in self._info["columns"]}
         self.column_names = tuple(self._column_specs)
-        self._maps: list[mmap.mmap | None] = [None] * len(self.bin_counts)
+        self._maps: list[Any] = [None] * len(self.bin_counts)  # a map, from the first use of a bin on
         self._entries: NDArray[Any] = np.frombuffer(self._index, ENTRY_DTYPE, header.records, HEADER_BYTES)
         self._unread: bytearray | None = None  # 1 where a payload's checksum is still to be compared
         if verify != "never":
@@ -116,19 +116,19 @@ class Segment:
                 "Restore it from a copy",
                 path=str(self.path / INDEX_NAME),
             )
-        made = self._maps[number]
-        if made is None:
-            made = self._maps[number] = map_bin(self.path / bin_name(number), number, self._id)
+        if self._maps[number] is None:
+            self._maps[number] = map_bin(self.path / bin_name(number), number, self._id)
+        made: mmap.mmap = self._maps[number]
         return made
 
     def payload(self, ordinal: int) -> bytes:
         """Return the stored bytes of the record `ordinal`, which must be from 0 to `records - 1`."""
         location, size, crc = _unpack_entry(self._index, HEADER_BYTES + ordinal * 16)
         number, offset = location >> OFFSET_BITS, location & OFFSET_MASK
-        made = self._maps[number] if number < len(self._maps) else None
-        if made is None:
-            made = self._map(number)
-        payload = made[offset : offset + size]
+        try:
+            payload: bytes = self._maps[number][offset : offset + size]
+        except (TypeError, IndexError):  # not mapped yet, or no such bin
+            payload = self._map(number)[offset : offset + size]
         if len(payload) != size:
             raise self._corrupt(ordinal, f"its {size} bytes reach beyond the end of the bin")
         unread = self._unread
@@ -146,7 +146,7 @@ class Segment:
         starts = locations & _OFFSET_MASK
         ends = starts + sizes
         numbers = (locations >> _OFFSET_SHIFT).tolist()
-        maps: list[Any] = self._maps
+        maps = self._maps
         for number in set(numbers):
             if number >= len(maps) or maps[number] is None:
                 self._map(number)

@@ -48,6 +48,8 @@ __all__ = ["SplitWriter", "write_split_data"]
 
 # Payload bytes that wait for one round of writes: 256 KiB for each of the default 64 bins.
 _BUFFER_BYTES = 16 << 20
+# What a waiting record takes beside its bytes: Python's object and its place in the list, rounded up.
+_OBJECT_BYTES = 64
 
 
 class SplitWriter:
@@ -138,27 +140,22 @@ class SplitWriter:
         """
         if self._state != "open":
             raise WriterStateError(f"this writer of {self._directory} is {self._state}: make a new SplitWriter")
-        payload = self._encode(record)
-        if columns or self._columns:
-            self._add_columns(columns)
-        self._payloads.append(payload)
-        self._waiting_bytes += len(payload)
-        if self._waiting_bytes >= _BUFFER_BYTES:
-            self._flush()
-        if self._written + len(self._payloads) == MAX_RECORDS:
-            self.commit()
-
-    def _encode(self, record: Any) -> bytes:
         try:
             payload = self._codec.encode(record)
         except CodecError as exc:
             number = self._committed + self._written + len(self._payloads)
             raise type(exc)(f"record {number} of this writer: {exc}") from exc.__cause__
-        if len(payload) > MAX_RECORD_BYTES:
-            raise StorageError(
-                f"a record of {len(payload)} bytes: the format holds {MAX_RECORD_BYTES} at most; store it in parts"
-            )
-        return payload
+        size = len(payload)
+        if size > MAX_RECORD_BYTES:
+            raise StorageError(f"a record of {size} bytes: the format holds {MAX_RECORD_BYTES}; store it in parts")
+        if columns or self._columns:
+            self._add_columns(columns)
+        self._payloads.append(payload)
+        self._waiting_bytes += size + _OBJECT_BYTES
+        if self._waiting_bytes >= _BUFFER_BYTES:
+            self._flush()
+            if self._written > MAX_RECORDS - _BUFFER_BYTES // _OBJECT_BYTES:
+                self.commit()  # another round might be more than a segment holds
 
     def _add_columns(self, values: dict[str, Any]) -> None:
         if values.keys() != self._columns.keys():

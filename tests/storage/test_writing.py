@@ -55,6 +55,17 @@ def test_rounds_of_writing_give_the_same_data(tmp_path: Path, monkeypatch: pytes
     assert list(many.iterate_binwise()) == list(one.iterate_binwise())
 
 
+def test_records_without_bytes_do_not_pile_up_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each counts with what Python needs for it, so that a round of writing comes for any kind of records."""
+    monkeypatch.setattr(writer_module, "_BUFFER_BYTES", 6400)
+    with SplitWriter(tmp_path, splits=2) as writer:
+        for _ in range(100):
+            assert not list(tmp_path.glob(".writing-*/*.bin"))
+            writer.add(b"")
+        assert list(tmp_path.glob(".writing-*/*.bin"))
+    assert list(SplitDataLoader(tmp_path)) == [b""] * 100
+
+
 def test_append_keeps_what_was_there(tmp_path: Path) -> None:
     """Two calls, one data set; the number returned is that of the call."""
     assert write_split_data(tmp_path, [b"a", b"b"]) == 2
