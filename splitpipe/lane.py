@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Lane", "current_lane"]
+__all__ = ["Lane", "current_lane", "enter", "in_lane"]
 
 _LANE_PURPOSE = 1  # first word of the spawn key: keeps lane.rng apart from the order's own random streams
 
