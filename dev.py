@@ -6,6 +6,7 @@ python3 dev.py test [options]     ruff, mypy and pytest; options go to pytest
 """
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -21,26 +22,33 @@ COMMANDS = {
 }
 
 
-def main(arguments):
+# Annotations are quoted so that an older Python gets as far as the line that tells it so.
+def main(arguments: "list[str]") -> int:
     """Return the exit code of the command named by the first argument."""
     if sys.version_info < OLDEST:
         return fail(f"needs Python {OLDEST[0]}.{OLDEST[1]} or newer, and this is {sys.version.split()[0]}")
     if not arguments or arguments[0] not in COMMANDS:
-        print(__doc__.strip(), file=sys.stderr)
+        print((__doc__ or "").strip(), file=sys.stderr)
         return 2
+    if importlib.util.find_spec("ensurepip") is None:
+        return fail("this Python has no ensurepip; on Debian and Ubuntu: sudo apt install python3-venv")
+    # The demo stays where it was called, so that `--data DIR` means the caller's folder.
+    folder = None if arguments[0] == "demo" else ROOT
+    *steps, last = COMMANDS[arguments[0]]
     try:
         python = ready_environment()
+        for step in [*steps, last + arguments[1:]]:
+            code = subprocess.run([python, *step], cwd=folder, check=False).returncode
+            if code:
+                return code
     except subprocess.CalledProcessError as exc:
-        return fail(f"`{' '.join(map(str, exc.cmd))}` failed; on Debian, `apt install python3-venv` may be missing")
-    *steps, last = COMMANDS[arguments[0]]
-    for step in [*steps, last + arguments[1:]]:
-        code = subprocess.run([python, *step], cwd=ROOT if step is not last else None, check=False).returncode
-        if code:
-            return code
+        return fail(f"`{' '.join(map(str, exc.cmd))}` failed: see above")
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
-def ready_environment():
+def ready_environment() -> Path:
     """Return the Python of the environment, made anew if what it was made from has changed."""
     python = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     made_from = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
@@ -54,7 +62,7 @@ def ready_environment():
     return python
 
 
-def fail(message):
+def fail(message: str) -> int:
     """Say why nothing was done, and return the exit code for it."""
     print(f"dev.py: {message}", file=sys.stderr)
     return 2
