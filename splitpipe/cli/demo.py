@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import sysconfig
 import tempfile
 import time
@@ -58,14 +59,14 @@ def run(options: argparse.Namespace) -> int:
     for module in ("rich", "tqdm"):
         if find_spec(module) is None:
             raise UsageError(f'the demo needs {module}: pip install "splitpipe[cli]"')
-    files = _own_files(Path(options.data)) if options.data else _standard_library()
+    files, locked = _standard_library() if options.data is None else _own_files(options.data)
     with tempfile.TemporaryDirectory(prefix="splitpipe-demo-") as target:
         began = time.perf_counter()
         records = ((content, {"path": name, "bytes": len(content)}) for name, content in _read(files))
         written = write_split_data(target, records, splits=_BINS, columns={"path": str, "bytes": int})
         write_s = time.perf_counter() - began
         if not written:
-            raise UsageError(f"{options.data}: none of its files could be read: check their permissions")
+            raise UsageError("none of the files could be read: check their permissions")
         data = SplitDataLoader(target)
         total_bytes = int(data.columns["bytes"].sum())
         began = time.perf_counter()
@@ -80,27 +81,50 @@ def run(options: argparse.Namespace) -> int:
         "written": f"{total_bytes / 1e6:,.1f} MB at {total_bytes / 1e6 / write_s:,.0f} MB/s, synced to disk",
         "read shuffled": f"{total_bytes / 1e6 / read_s:,.0f} MB/s, checksums compared",
     }
+    if locked or written < len(files):
+        facts["left out"] = f"{len(files) - written:,} files and {locked:,} folders that may not be read"
     _show(facts, [plain, *passes], same)
     return 0 if same else 1
 
 
-def _standard_library() -> list[tuple[str, Path]]:
+def _standard_library() -> tuple[list[tuple[str, Path]], int]:
+    """Return the source files of Python itself, and that no folder was left out."""
     root = Path(sysconfig.get_paths()["stdlib"])
     found = (path for path in sorted(root.rglob("*.py")) if "site-packages" not in path.parts)
-    return [(str(path.relative_to(root)), path) for path in found]
+    files = [(_text(path.relative_to(root)), path) for path in found]
+    if not files:
+        raise UsageError("this Python comes without its source files; give a folder of yours: --data DIR")
+    return files, 0
 
 
-def _own_files(root: Path) -> list[tuple[str, Path]]:
-    if not root.exists():
-        raise UsageError(f"--data {root}: there is no such folder")
+def _own_files(folder: str) -> tuple[list[tuple[str, Path]], int]:
+    """Return the regular files below a folder, and how many folders in it may not be read."""
+    root = Path(folder)
+    try:
+        there = bool(folder) and root.exists()
+    except PermissionError as exc:
+        raise UsageError(f"--data {folder}: may not be read: check the permissions of what it lies in") from exc
+    if not there:
+        raise UsageError(f"--data {folder or '(empty)'}: there is no such folder")
     if not root.is_dir():
         raise UsageError(f"--data {root}: is a file; give the folder that it lies in")
     if not os.access(root, os.R_OK | os.X_OK):
         raise UsageError(f"--data {root}: may not be read: check its permissions")
-    files = [(str(path.relative_to(root)), path) for path in sorted(root.rglob("*")) if path.is_file()]
+    locked: list[OSError] = []
+    files = []
+    for parent, folders, names in os.walk(root, onerror=locked.append):
+        folders.sort()
+        paths = (Path(parent, name) for name in sorted(names))
+        # Path.is_file would raise in a folder that may be listed and not entered.
+        files += [(_text(path.relative_to(root)), path) for path in paths if os.path.isfile(path)]  # noqa: PTH113
     if not files:
-        raise UsageError(f"--data {root}: holds no files")
-    return files
+        raise UsageError(f"--data {root}: holds no files" + (" that may be read" if locked else ""))
+    return files, len(locked)
+
+
+def _text(path: Path) -> str:
+    """Return a name as text even where it is no UTF-8, which a string column cannot hold."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _read(files: list[tuple[str, Path]]) -> Iterator[tuple[str, bytes]]:
@@ -137,7 +161,9 @@ def _pipeline(target: str, workers: int, records: int) -> _Pass:
     with MpQItr(_token_batches, target, _FILES_PER_BATCH, workers=workers, seed=0) as pipe:
         began = time.perf_counter()
         label = f"{workers} worker{'' if workers == 1 else 's'}"
-        with tqdm(total=records, desc=label, unit="file", mininterval=0.5) as bar:
+        # Each redraw is one more line in a log, so there it shows little but the beginning and the end.
+        interval = 0.5 if sys.stderr.isatty() else 10
+        with tqdm(total=records, desc=label, unit="file", mininterval=interval, maxinterval=interval) as bar:
             for files, batch in pipe:
                 counts.update(batch)
                 bar.update(files)

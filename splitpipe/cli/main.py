@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not hasattr(options, "run"):
         parser.print_help()
         return 0
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal has no letters for is shown escaped, not as a traceback.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code: int = options.run(options)
     except KeyboardInterrupt:

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from splitpipe.cli import demo, main
 from splitpipe.cli.tokens import count_tokens, identifiers
 
 
@@ -88,23 +90,75 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("what", ["folder", "files"])
+def test_an_empty_name_is_no_folder_and_not_the_default() -> None:
+    """`--data "$UNSET"` must not pack something else instead."""
+    done = _splitpipe("demo", "--data", "")
+
+    assert done.returncode == 2
+    assert "there is no such folder" in done.stderr
+    assert done.stdout == ""
+
+
+def test_names_that_are_no_utf8_are_packed_and_named_on_any_terminal(folder: Path) -> None:
+    """A file name of arbitrary bytes, and an identifier that an ASCII terminal cannot show."""
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff.py")).write_text("größe = 1\n" * 900, encoding="utf-8")
+    done = _splitpipe("demo", "--data", folder, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+
+    assert done.returncode == 0, done.stderr
+    assert "records  42" in done.stdout
+    assert r"gr\xf6\xdfe 900" in done.stdout
+
+
+def test_a_log_is_not_filled_with_bars(folder: Path) -> None:
+    """Without a terminal each pass shows its beginning and its end, however many batches it has."""
+    for i in range(300):
+        (folder / f"more{i}.py").write_text("x = 'y'\n" * 2000)
+    done = _splitpipe("demo", "--data", folder)
+
+    assert done.returncode == 0, done.stderr
+    assert 3 <= done.stderr.count("file/s]") <= 3 * 3
+
+
+@pytest.mark.parametrize("what", ["folder", "files", "parent"])
 def test_what_may_not_be_read_gets_one_line_and_code_2(what: str) -> None:
-    """A folder, or all files in one, without permission; as a user other than root, whom nothing stops."""
+    """A folder, all files in one, or what it lies in; as a user other than root, whom nothing stops."""
     with tempfile.TemporaryDirectory() as name:
         own = Path(name, "own")
         own.mkdir()
         (own / "secret").write_text("x")
         (own / "secret").chmod(0o000)
-        Path(name).chmod(0o755)
+        Path(name).chmod(0o600 if what == "parent" else 0o755)
         own.chmod(0o000 if what == "folder" else 0o755)
         command = [sys.executable, "-c", _AS_NOBODY, "demo", "--data", own]
         done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        Path(name).chmod(0o755)
         own.chmod(0o755)
 
     assert done.returncode == 2, done.stderr
     assert "permissions" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_what_may_not_be_read_beside_what_may_is_counted(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Nothing is left out silently; permission is refused by hand here, for nothing stops root."""
+    allowed, walk = os.access, os.walk
+
+    def access(path: Path, mode: int) -> bool:
+        return "module7" not in str(path) and allowed(path, mode)
+
+    def refuse(top: Path, onerror: Callable[[OSError], None]) -> Iterator[tuple[str, list[str], list[str]]]:
+        onerror(PermissionError(13, "refused"))
+        yield from walk(top)
+
+    shown: list[dict[str, str]] = []
+    monkeypatch.setattr(demo.os, "access", access)
+    monkeypatch.setattr(demo.os, "walk", refuse)
+    monkeypatch.setattr(demo, "_WORKERS", ())  # tqdm would leave its monitor thread
+    monkeypatch.setattr(demo, "_show", lambda facts, passes, same: shown.append(facts))
+
+    assert main(["demo", "--data", str(folder)]) == 0
+    assert shown[0]["records"] == "40"
+    assert shown[0]["left out"] == "1 files and 1 folders that may not be read"
 
 
 def test_ctrl_c_ends_the_demo_without_a_traceback(folder: Path) -> None:
