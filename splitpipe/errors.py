@@ -10,6 +10,8 @@
     ├── CodecError
     │   ├── UnknownCodecError(LookupError)         no codec of that name
     │   ├── RecordTypeError(TypeError)             the codec cannot hold a record of this type
+    │   ├── PayloadError(ValueError)               bytes that the codec did not make
+    │   ├── CollateError(ValueError)               records that differ too much to be one batch
     │   └── PickleRefusedError(PermissionError)    a pickle on disk, and nobody said to trust it
     └── PipelineError
         ├── WorkerDiedError                        a worker process ended without being asked to
@@ -29,6 +31,7 @@ from __future__ import annotations
 
 __all__ = [
     "CodecError",
+    "CollateError",
     "ColumnError",
     "CorruptDataError",
     "FormatVersionError",
@@ -36,6 +39,7 @@ __all__ = [
     "ItemError",
     "JobError",
     "NotADatasetError",
+    "PayloadError",
     "PickleRefusedError",
     "PipelineClosedError",
     "PipelineError",
@@ -105,6 +109,14 @@ class UnknownCodecError(CodecError, LookupError):
 
 class RecordTypeError(CodecError, TypeError):
     """The codec of this data set cannot hold a record of this type."""
+
+
+class PayloadError(CodecError, ValueError):
+    """The codec of this data set makes no such bytes."""
+
+
+class CollateError(CodecError, ValueError):
+    """The records differ too much to be made one batch."""
 
 
 class PickleRefusedError(CodecError, PermissionError):

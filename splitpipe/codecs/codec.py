@@ -1,25 +1,35 @@
-"""What every codec offers. The codecs themselves live beside this file."""
+"""What every codec is. The codecs themselves live beside this file, one each."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import abc
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["Codec"]
 
 
-class Codec(Protocol):
-    """Turns a record into bytes and back; stateless, one instance serves every data set.
+class Codec(abc.ABC):
+    """Turns a record into bytes and back. Subclass it for a codec of your own, and register an instance.
 
     Attributes:
         name: what the index stores, and what the user passes as `codec=`.
         identity: decoding returns its argument, so a reader may skip the call.
         runs_code: decoding can run code chosen by whoever wrote the bytes, so a reader must be told to trust them.
+        takes_view: `decode` is given a read-only view of the mapped file, which it may keep, instead of bytes.
+        row: the numpy dtype of every record, if all of them are rows of one; then many are read as one array.
     """
 
-    name: str
-    identity: bool
-    runs_code: bool
+    name: ClassVar[str]
+    identity: ClassVar[bool] = False
+    runs_code: ClassVar[bool] = False
+    takes_view: ClassVar[bool] = False
+    row: np.dtype[Any] | None = None
 
+    @abc.abstractmethod
     def encode(self, record: Any) -> bytes:
         """Return the record as bytes; called once per record, in the process that writes.
 
@@ -27,5 +37,32 @@ class Codec(Protocol):
             RecordTypeError: this codec cannot hold such a record.
         """
 
+    @abc.abstractmethod
     def decode(self, payload: bytes) -> Any:
-        """Return the record that `encode` made `payload` from; called once per record read."""
+        """Return the record that `encode` made `payload` from; called once per record read.
+
+        Raises:
+            PayloadError: `encode` makes no such bytes.
+        """
+
+    def batch(self, rows: NDArray[np.uint8], picks: NDArray[np.int64]) -> Any:
+        """Return one value that holds the records at `picks` of `rows`; None if these cannot be taken together.
+
+        Args:
+            rows: payloads of one length lying side by side in the mapped file, shape (records, length), read-only.
+            picks: which of them, at least one, in the order asked for.
+        """
+        del rows, picks
+
+    def collate(self, records: Sequence[Any]) -> Any:
+        """Return one value that holds these decoded records: what `batch` returns, where that can do it."""
+        return list(records)
+
+    def spec(self) -> dict[str, Any]:
+        """Return what a reader needs to know of this codec besides its name, as JSON."""
+        return {}
+
+    def with_spec(self, spec: Mapping[str, Any]) -> Codec:
+        """Return the codec that `spec`, which `spec()` returned when the data was written, describes."""
+        del spec
+        return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+from splitpipe.codecs.codec import Codec
 from splitpipe.errors import RecordTypeError
 
 __all__ = ["PickleCodec"]
@@ -13,11 +14,10 @@ __all__ = ["PickleCodec"]
 _PROTOCOL = 5
 
 
-class PickleCodec:
+class PickleCodec(Codec):
     """Holds whatever pickles; loading one runs what its author put in, so readers pass `allow_pickle=True`."""
 
     name = "pickle"
-    identity = False
     runs_code = True
 
     def encode(self, record: Any) -> bytes:

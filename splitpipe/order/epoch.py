@@ -1,8 +1,9 @@
-"""The plan of one epoch for one lane: which bins, in which order, and which records of each.
+"""The plan of one epoch: which bins, in which order, and which records of each.
 
 Shuffled, an epoch is the bins in random order, each read whole in a random order of its own: sequential I/O at the
-scale of bins, and, because records were scattered over the bins when written, a good mix. Lanes cut that one
-sequence of records into equal runs, so every record belongs to exactly one lane whatever the number of lanes.
+scale of bins, and, because records were scattered over the bins when written, a good mix. A window of several bins
+mixes the records of neighbours in that order with each other. Lanes and batches cut the one sequence of records that
+results, so every record comes once whatever their number.
 """
 
 from __future__ import annotations
@@ -15,50 +16,109 @@ from numpy.typing import NDArray
 
 from splitpipe.order.permutation import permutation
 
-__all__ = ["Run", "plan_epoch"]
+__all__ = ["Run", "cut", "plan_epoch", "share"]
 
-_BINS, _RECORDS = 0, 1  # what a permutation is of: part of its key
+_BINS, _RECORDS, _WINDOWS = 0, 1, 2  # what a permutation is of: part of its key
 
 
 @dataclass(frozen=True)
 class Run:
-    """Some records of one bin, in reading order.
+    """Some records of one bin, or of several mixed, in reading order.
 
     Attributes:
-        bin: the bin's number.
-        positions: places within the bin, int64, shape (number of records,).
+        bins: the numbers of the bins.
+        which: for each record its bin, counted in `bins`; None if there is one bin alone.
+        positions: places within the bins, int64, shape (number of records,).
     """
 
-    bin: int
+    bins: tuple[int, ...]
+    which: NDArray[np.int64] | None
     positions: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def part(self, start: int, stop: int) -> Run:
+        """Return the records from `start` to `stop - 1` of this run."""
+        return Run(self.bins, None if self.which is None else self.which[start:stop], self.positions[start:stop])
+
+
+def share(total: int, lane: int, lanes: int) -> tuple[int, int]:
+    """Return where lane `lane` of `lanes` begins and ends in a sequence of `total`; shares differ by at most one."""
+    return total * lane // lanes, total * (lane + 1) // lanes
 
 
 def plan_epoch(
-    counts: Sequence[int], *, shuffle: bool, seed: int, epoch: int, lane: int = 0, lanes: int = 1
+    counts: Sequence[int],
+    *,
+    shuffle: bool,
+    seed: int,
+    epoch: int,
+    window: int = 1,
+    start: int = 0,
+    stop: int | None = None,
 ) -> Iterator[Run]:
-    """Yield the runs of lane `lane` of `lanes`, in order.
+    """Yield the runs of the records from `start` to `stop - 1` of an epoch's sequence, in order.
 
     Args:
         counts: how many records each bin holds.
         shuffle: permute the bins, and the records within each; otherwise both come in stored order.
         seed: what the shuffle starts from.
         epoch: which pass, from 0; another epoch is another shuffle.
-        lane: which share of the epoch.
-        lanes: how many shares; they differ in length by at most one record.
+        window: how many bins, neighbours in the shuffled order, have their records mixed with each other.
+        start: the first record.
+        stop: behind the last record; None for the end of the epoch.
     """
-    total = sum(counts)
-    start, stop = total * lane // lanes, total * (lane + 1) // lanes
-    bins = permutation(len(counts), seed=seed, key=(epoch, _BINS)) if shuffle else range(len(counts))
+    stop = sum(counts) if stop is None else stop
+    order = permutation(len(counts), seed=seed, key=(epoch, _BINS)) if shuffle else np.arange(len(counts))
+    step = window if shuffle else 1
     begin = 0
-    for number in map(int, bins):
-        end = begin + counts[number]
-        first, last = max(start, begin), min(stop, end)
-        if first < last:
-            yield Run(number, _positions(counts[number], shuffle, seed, epoch, number)[first - begin : last - begin])
+    for first in range(0, len(order), step):
+        bins = tuple(order[first : first + step].tolist())
+        end = begin + sum(counts[number] for number in bins)
+        inside = max(start, begin), min(stop, end)
+        if inside[0] < inside[1]:
+            whole = _run(bins, counts, shuffle, seed, epoch, window, first)
+            yield whole.part(inside[0] - begin, inside[1] - begin)
         begin = end
 
 
-def _positions(count: int, shuffle: bool, seed: int, epoch: int, number: int) -> NDArray[np.int64]:
-    if shuffle:
-        return permutation(count, seed=seed, key=(epoch, _RECORDS, number))
-    return np.arange(count, dtype=np.int64)
+def _run(
+    bins: tuple[int, ...], counts: Sequence[int], shuffle: bool, seed: int, epoch: int, window: int, first: int
+) -> Run:
+    if not shuffle:
+        return Run(bins, None, np.arange(counts[bins[0]], dtype=np.int64))
+    if window == 1:
+        return Run(bins, None, permutation(counts[bins[0]], seed=seed, key=(epoch, _RECORDS, bins[0])))
+    ends = np.cumsum([counts[number] for number in bins])
+    mixed = permutation(int(ends[-1]), seed=seed, key=(epoch, _WINDOWS, window, first))
+    which = np.searchsorted(ends, mixed, side="right")
+    return Run(bins, which, mixed - np.concatenate([[0], ends[:-1]])[which])
+
+
+def cut(runs: Iterator[Run], size: int, first: int, step: int) -> Iterator[list[Run]]:
+    """Cut a sequence of runs into batches and yield every `step`-th of them, from number `first` on.
+
+    Args:
+        runs: the runs, from the beginning of an epoch.
+        size: records in a batch; the last batch may have fewer.
+        first: the number of the first batch to yield.
+        step: how far it is to the next.
+    """
+    batch: list[Run] = []
+    number, missing = 0, size
+    for run in runs:
+        at = 0
+        while at < len(run):
+            end = min(at + missing, len(run))
+            if number % step == first:
+                batch.append(run.part(at, end))
+            missing -= end - at
+            at = end
+            if not missing:
+                if batch:
+                    yield batch
+                batch, missing = [], size
+                number += 1
+    if batch:
+        yield batch

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import sys
+import weakref
 import zlib
+from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from splitpipe.errors import CorruptDataError
-from splitpipe.storage.layout import HEADER_BYTES, ROW_DTYPE, BinFooter, BinHeader
+from splitpipe.storage.layout import CURE, HEADER_BYTES, ROW_DTYPE, BinFooter, BinHeader
 
-__all__ = ["Rows", "map_bin", "map_file", "read_bin", "read_rows"]
+__all__ = ["BinMaps", "Rows", "map_bin", "map_file", "missing", "read_bin", "read_footer", "read_rows"]
 
 # From 3.13 on, a map need not keep a file descriptor, of which a process may have few.
 _NO_DESCRIPTOR: dict[str, bool] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+
+_Source = bytes | mmap.mmap | memoryview
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Rows:
     """What a bin says of its payloads, in the order in which they lie; each array of shape (records of the bin,).
 
     Attributes:
-        ordinals: the records' numbers within the segment.
+        ordinals: the records' numbers within the segment, ascending.
         crcs: CRC-32 of each payload.
         starts: where each payload starts in the file.
         ends: where each payload ends; none lies outside the file.
@@ -39,12 +45,55 @@ class Rows:
     ends: NDArray[np.uint64]
     payloads_crc: int
 
-    def payloads_are_intact(self, source: bytes | mmap.mmap) -> bool:
+    def payloads_are_intact(self, source: _Source) -> bool:
         """Return whether the payloads in `source`, all of the file, are as committed; cheaper than to check each."""
         if not len(self.ends):
             return True
         with memoryview(source) as whole, whole[HEADER_BYTES : int(self.ends[-1])] as payloads:
             return zlib.crc32(payloads) == self.payloads_crc
+
+
+class BinMaps(list[Any]):
+    """The maps of a segment's bins, by number; None for a bin not mapped, or not any more.
+
+    All such lists of a process together keep the number of maps below what its descriptors allow, for before Python
+    3.13 each map holds one: the bin that was mapped first goes first.
+    """
+
+    _mapped: ClassVar[OrderedDict[int, tuple[weakref.ref[BinMaps], int]]] = OrderedDict()
+    _serial: ClassVar[Iterator[int]] = itertools.count()
+    _limit: ClassVar[int | None] = None
+
+    def put(self, number: int, made: Any) -> None:
+        """Keep `made` as the map of bin `number`; another bin may lose its place for it."""
+        self[number] = made
+        if _NO_DESCRIPTOR:
+            return
+        if BinMaps._limit is None:
+            BinMaps._limit = _descriptors() // 2
+        mapped = BinMaps._mapped
+        mapped[next(BinMaps._serial)] = weakref.ref(self), number
+        if len(mapped) > BinMaps._limit:
+            for serial in [serial for serial, (maps, _) in mapped.items() if maps() is None]:
+                del mapped[serial]
+        while len(mapped) > BinMaps._limit:
+            maps, oldest = mapped.popitem(last=False)[1]
+            if (its_maps := maps()) is not None:
+                its_maps[oldest] = None  # unmapped as soon as nobody reads from it
+
+    def drop(self) -> None:
+        """Let go of all maps."""
+        self[:] = [None] * len(self)
+
+
+def _descriptors() -> int:
+    """Return how many files this process may have open."""
+    try:
+        import resource  # there is none on Windows
+    except ImportError:
+        return 512
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 20 if soft == resource.RLIM_INFINITY else soft
 
 
 def map_file(path: Path) -> mmap.mmap:
@@ -57,10 +106,10 @@ def map_file(path: Path) -> mmap.mmap:
         with path.open("rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ, **_NO_DESCRIPTOR)
     except FileNotFoundError:
-        raise _missing(path) from None
+        raise missing(path) from None
     except ValueError:
         # What mmap says to a file without bytes.
-        raise CorruptDataError(f"{path}: is empty. Restore it from a copy", path=str(path), offset=0) from None
+        raise CorruptDataError(f"{path}: is empty: {CURE}", path=str(path), offset=0) from None
 
 
 def map_bin(path: Path, number: int, segment: bytes) -> mmap.mmap:
@@ -80,13 +129,14 @@ def read_bin(path: Path, number: int, segment: bytes) -> bytes:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise _missing(path) from None
+        raise missing(path) from None
     _check_identity(content, path, number, segment)
     return content
 
 
-def _missing(path: Path) -> CorruptDataError:
-    return CorruptDataError(f"{path}: a file of a committed segment is missing. Restore it from a copy", path=str(path))
+def missing(path: Path) -> CorruptDataError:
+    """Return the error for a file of a segment that is not there."""
+    return CorruptDataError(f"{path}: a file of a committed segment is missing: {CURE}", path=str(path))
 
 
 def _check_identity(source: bytes | mmap.mmap, path: Path, number: int, segment: bytes) -> None:
@@ -94,25 +144,30 @@ def _check_identity(source: bytes | mmap.mmap, path: Path, number: int, segment:
     if (header.number, header.segment) != (number, segment):
         raise CorruptDataError(
             f"{path}: is bin {header.number} of segment {header.segment.hex()}, and bin {number} of {segment.hex()} "
-            "belongs here: files were mixed up. Restore it from a copy",
+            f"belongs here: files were mixed up: {CURE}",
             path=str(path),
             offset=0,
         )
 
 
-def read_rows(source: bytes | mmap.mmap, path: Path, records: int) -> Rows:
+def read_footer(source: _Source, path: Path) -> BinFooter:
+    """Return the footer of the bin whose file is `source`; raises CorruptDataError."""
+    offset = len(source) - HEADER_BYTES
+    return BinFooter.unpack(bytes(source[max(offset, 0) :]), str(path), offset)
+
+
+def read_rows(source: _Source, path: Path, records: int) -> Rows:
     """Return the rows of the bin whose file is `source`, and which is to hold `records` records.
 
     Raises:
         CorruptDataError: the end of the bin is not as committed.
     """
-    footer_offset = len(source) - HEADER_BYTES
-    footer = BinFooter.unpack(source[footer_offset:], str(path), footer_offset)
-    packed = source[footer.rows_offset : footer.rows_offset + records * ROW_DTYPE.itemsize]
+    footer = read_footer(source, path)
+    packed = bytes(source[footer.rows_offset : footer.rows_offset + records * ROW_DTYPE.itemsize])
     if footer.records != records or zlib.crc32(packed) != footer.rows_crc:
         raise CorruptDataError(
-            f"{path}: the rows that describe its {records} records fail their checksum. "
-            "Records can still be read by number; restore the bin from a copy",
+            f"{path}: the rows that describe its {records} records fail their checksum. Records can still be read by "
+            f"number; {CURE}",
             path=str(path),
             offset=footer.rows_offset,
         )
@@ -120,8 +175,7 @@ def read_rows(source: bytes | mmap.mmap, path: Path, records: int) -> Rows:
     ends = np.cumsum(rows["size"], dtype=np.uint64) + np.uint64(HEADER_BYTES)
     if records and ends[-1] != footer.rows_offset:
         raise CorruptDataError(
-            f"{path}: its payloads end at byte {ends[-1]}, and its rows start at {footer.rows_offset}. "
-            "Restore the bin from a copy",
+            f"{path}: its payloads end at byte {ends[-1]}, and its rows start at {footer.rows_offset}: {CURE}",
             path=str(path),
             offset=footer.rows_offset,
         )

@@ -6,14 +6,17 @@ segment-<16 hex digits: nanoseconds since 1970>-<8 hex digits of its id>   commi
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import time
 import uuid
 from pathlib import Path
 
-__all__ = ["new_segment_name", "segment_paths", "work_path"]
+__all__ = ["Claim", "is_claimed", "new_segment_name", "segment_paths", "work_path", "work_paths"]
 
 _COMMITTED = re.compile(r"segment-([0-9a-f]{16})-[0-9a-f]{8}")
+_WORK = re.compile(r"\.writing-[0-9a-f]{32}")
 
 
 def segment_paths(directory: Path) -> list[Path]:
@@ -29,7 +32,53 @@ def work_path(directory: Path, segment: uuid.UUID) -> Path:
     return directory / f".writing-{segment.hex}"
 
 
+def work_paths(directory: Path) -> list[Path]:
+    """Return what is being written in `directory`, or was by writers that are dead."""
+    return sorted(path for path in directory.iterdir() if _WORK.fullmatch(path.name))
+
+
 def new_segment_name(directory: Path, segment: uuid.UUID) -> str:
     """Return a name for `segment` that sorts behind every one now in `directory`, even if the clock was set back."""
     taken = [int(match[1], 16) for path in segment_paths(directory) if (match := _COMMITTED.fullmatch(path.name))]
     return f"segment-{max([time.time_ns(), *(number + 1 for number in taken)]):016x}-{segment.hex[:8]}"
+
+
+class Claim:
+    """Marks a work directory as that of a living process: the kernel lifts the mark when the process ends, however.
+
+    Nobody waits for it, and no reader or writer looks at it: it is for `clean` alone. Where there is no `flock`
+    (Windows, some network file systems), nothing is marked, and `clean` leaves what it cannot judge.
+    """
+
+    def __init__(self, work: Path) -> None:
+        self._fd: int | None = None
+        if os.name == "posix":
+            self._fd = os.open(work, os.O_RDONLY)
+            with contextlib.suppress(OSError):
+                _lock(self._fd)
+
+    def release(self) -> None:
+        """Lift the mark."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def is_claimed(work: Path) -> bool:
+    """Return whether the writer of `work` lives, or may: what cannot be judged counts as claimed."""
+    if os.name != "posix":
+        return True
+    fd = os.open(work, os.O_RDONLY)
+    try:
+        _lock(fd)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _lock(fd: int) -> None:
+    import fcntl  # there is none on Windows
+
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,16 +1,20 @@
 """One typed value per record and column, beside the records, each column in plain `.npy` files.
 
-Numbers, booleans and datetimes: `<column>.npy`, one element per record. Strings: `<column>.ends.npy`, where each
-ends in the UTF-8 text `<column>.text.npy`. `numpy.load` opens them all without splitpipe.
+Numbers, booleans and datetimes: `column-<name>.npy`, one element per record. Strings: `column-<name>.ends.npy`, where
+each ends in the UTF-8 text `column-<name>.text.npy`. Where an integer, a boolean or a string is missing,
+`column-<name>.missing.npy` is true; a missing float is NaN, a missing datetime NaT. `numpy.load` opens them all without
+splitpipe. A column that came later than its segment has a file `column-<name>.spec` that says what the index says of
+the others.
 """
 
 from __future__ import annotations
 
 import datetime
 import io
+import json
 import urllib.parse
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +22,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitpipe.errors import ColumnError, CorruptDataError
-from splitpipe.storage.durable import write_synced
+from splitpipe.storage.bin import map_file
+from splitpipe.storage.durable import Disk
+from splitpipe.storage.layout import CURE, open_text, seal_text
 
-__all__ = ["ColumnWriter", "ColumnsView", "column_writers", "load_column"]
+__all__ = [
+    "ColumnWriter",
+    "column_files",
+    "column_kinds",
+    "later_column_specs",
+    "load_column",
+    "save_later_column",
+]
 
 # How many values are kept as Python objects before they become one array.
 _CHUNK = 4096
+
+_STRINGS = np.dtypes.StringDType()
 
 # What a Python type, given or found as the first value, is stored as. bool before int: it is a subclass of it.
 _STORED_AS: dict[type, np.dtype[Any]] = {
@@ -31,7 +46,7 @@ _STORED_AS: dict[type, np.dtype[Any]] = {
     int: np.dtype(np.int64),
     float: np.dtype(np.float64),
     datetime.datetime: np.dtype("datetime64[us]"),
-    str: np.dtypes.StringDType(),
+    str: _STRINGS,
 }
 
 # What values a column of each dtype kind takes.
@@ -43,6 +58,9 @@ _ACCEPTED: dict[str, tuple[type, ...]] = {
     "M": (datetime.datetime, np.datetime64),
     "T": (str,),
 }
+
+# What stands in the array where a value is missing.
+_FILLS: dict[str, Any] = {"b": False, "i": 0, "u": 0, "f": float("nan"), "M": np.datetime64("NaT"), "T": ""}
 
 
 class ColumnWriter:
@@ -59,9 +77,22 @@ class ColumnWriter:
         self._dtype = None if kind is None else _stored_dtype(name, kind)
         self._values: list[Any] = []
         self._chunks: list[NDArray[Any]] = []
+        self._missing: list[NDArray[np.bool_]] = []  # for each chunk, where it has no value
+
+    @property
+    def kind(self) -> Any:
+        """The column's numpy dtype; None as long as no value told."""
+        return self._dtype
+
+    @property
+    def type_name(self) -> str | None:
+        """The name of the dtype in the index; None as long as no value told."""
+        return None if self._dtype is None else _name_of(self._dtype)
 
     def check(self, value: Any) -> Any:
         """Return `value` as it will be stored; raises ColumnError if it does not fit, and keeps nothing."""
+        if value is None:
+            return None
         if self._dtype is None:
             self._dtype = _stored_dtype(self.name, _type_of(value))
         if not _fits(value, self._dtype):
@@ -72,90 +103,128 @@ class ColumnWriter:
         return value
 
     def append(self, value: Any) -> None:
-        """Keep `value`, one that `check` returned, as that of the next record."""
+        """Keep `value`, one that `check` returned, as that of the next record; None for a missing one."""
         self._values.append(value)
-        if len(self._values) >= _CHUNK:
-            self._flush()
+        if len(self._values) >= _CHUNK and self._dtype is not None:
+            self._flush(self._dtype)
 
-    def _flush(self) -> None:
-        if self._values:
-            self._chunks.append(np.array(self._values, dtype=self._dtype))
-            self._values = []
+    def extend(self, values: NDArray[Any]) -> None:
+        """Keep an array of values, as `load_column` returns it."""
+        if self._values and self._dtype is not None:
+            self._flush(self._dtype)
+        dtype = self._dtype = self._dtype or values.dtype
+        missing = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+        if dtype.kind == "T":
+            missing = np.array([value is None for value in values.tolist()], np.bool_)
+            values = np.array([value or "" for value in values.tolist()], _STRINGS)
+        self._chunks.append(np.asarray(values, dtype))
+        self._missing.append(np.zeros(len(values), np.bool_) if missing is None else missing)
 
-    def save(self, directory: Path) -> dict[str, Any]:
-        """Write the column's files, synced, and return what the index is to say about it."""
-        self._flush()
-        values = np.concatenate(self._chunks) if self._chunks else np.empty(0, dtype=self._dtype)
-        if isinstance(self._dtype, np.dtypes.StringDType):
+    def _flush(self, dtype: np.dtype[Any]) -> None:
+        missing = np.fromiter((value is None for value in self._values), np.bool_, len(self._values))
+        if missing.any():
+            fill = _FILLS[dtype.kind]
+            self._values = [fill if value is None else value for value in self._values]
+        self._chunks.append(np.array(self._values, dtype=dtype))
+        self._missing.append(missing)
+        self._values = []
+
+    def save(self, directory: Path, disk: Disk) -> dict[str, Any]:
+        """Write the column's files, synced, and return what the index is to say about it.
+
+        Raises:
+            ColumnError: no value told what type the column has.
+        """
+        if self._dtype is None:
+            raise ColumnError(
+                f"column {self.name!r} had no value but None, so its type is not known: declare it with "
+                f"columns={{{self.name!r}: type}}"
+            )
+        self._flush(self._dtype)
+        values, missing = np.concatenate(self._chunks), np.concatenate(self._missing)
+        if self._dtype.kind == "T":
             texts = [text.encode("utf-8") for text in values.tolist()]
             ends = np.cumsum(np.fromiter(map(len, texts), np.uint64, len(texts)), dtype=np.uint64)
             parts: dict[str, NDArray[Any]] = {"ends": ends, "text": np.frombuffer(b"".join(texts), np.uint8)}
         else:
             parts = {"values": values}
-        crcs = {part: _save_array(_part_path(directory, self.name, part), array) for part, array in parts.items()}
+        if missing.any() and self._dtype.kind not in "fM":
+            parts["missing"] = missing
+        crcs = {part: _save_array(_part_path(directory, self.name, part), array, disk) for part, array in parts.items()}
         return {"name": self.name, "type": _name_of(values.dtype), "crcs": crcs}
 
 
-def column_writers(columns: Mapping[str, Any] | Iterable[str]) -> dict[str, ColumnWriter]:
-    """Return a writer for each column of `columns`, {name: type} or just the names."""
+def column_kinds(columns: Mapping[str, Any] | Iterable[str]) -> dict[str, Any]:
+    """Return {name: type or None} for what a user passed as `columns=`, {name: type} or just the names.
+
+    Raises:
+        ColumnError: it is neither.
+    """
     if isinstance(columns, str):
         raise ColumnError(f"columns is a str, {columns!r}: pass a list of names, columns=[{columns!r}]")
     kinds = dict(columns) if isinstance(columns, Mapping) else dict.fromkeys(columns)
-    for name in kinds:
+    for name, kind in kinds.items():
         if not isinstance(name, str) or not name:
             raise ColumnError(f"a column's name is a non-empty str, and got {name!r}")
-    return {name: ColumnWriter(name, kind) for name, kind in kinds.items()}
+        if kind is not None:
+            _stored_dtype(name, kind)
+    return kinds
 
 
-def load_column(directory: Path, spec: Mapping[str, Any], records: int) -> NDArray[Any]:
+def load_column(directory: Path, spec: Mapping[str, Any], records: int, *, verify: bool = True) -> NDArray[Any]:
     """Return a column of a segment as an array of shape (records,); strings as numpy's StringDType.
+
+    Where values are missing, integers and booleans are a masked array, and strings have None.
 
     Raises:
         CorruptDataError: a file of the column is missing or not what was committed.
     """
     name, crcs = spec["name"], spec["crcs"]
-    parts = {part: _load_array(_part_path(directory, name, part), crc) for part, crc in crcs.items()}
-    if spec["type"] != "str":
-        values = parts["values"]
-    else:
-        ends = parts["ends"].tolist()
-        text = parts["text"].tobytes()
-        starts = [0, *ends[:-1]]
-        strings = [text[start:end].decode("utf-8") for start, end in zip(starts, ends, strict=bool(ends))]
-        values = np.array(strings, dtype=np.dtypes.StringDType())
-    if values.shape != (records,):
+    parts = {
+        part: _load_array(_part_path(directory, name, part), crc if verify else None) for part, crc in crcs.items()
+    }
+    missing = parts.get("missing")
+    values = _strings(parts, missing) if spec["type"] == "str" else parts["values"]
+    if values.shape != (records,) or (missing is not None and missing.shape != (records,)):
         raise CorruptDataError(
-            f"{directory}: column {name!r} has shape {values.shape} for {records} records: run a verify, or restore "
-            "the segment from a copy",
-            path=str(directory),
+            f"{directory}: column {name!r} has shape {values.shape} for {records} records: {CURE}", path=str(directory)
         )
+    if missing is not None and spec["type"] != "str":
+        return np.ma.MaskedArray(values, missing)
     return values
 
 
-class ColumnsView(Mapping[str, "NDArray[Any]"]):
-    """The columns of a data set: name to an array with one element per record, loaded when first asked for."""
+def _strings(parts: Mapping[str, NDArray[Any]], missing: NDArray[Any] | None) -> NDArray[Any]:
+    ends, text = parts["ends"].tolist(), parts["text"].tobytes()
+    strings: list[Any] = [
+        text[start:end].decode("utf-8") for start, end in zip([0, *ends[:-1]], ends, strict=bool(ends))
+    ]
+    if missing is None:
+        return np.array(strings, dtype=_STRINGS)
+    for at in np.flatnonzero(missing).tolist():
+        strings[at] = None
+    return np.array(strings, dtype=np.dtypes.StringDType(na_object=None))
 
-    def __init__(self, names: Iterable[str], load: Any) -> None:
-        self._names = tuple(names)
-        self._load = load
-        self._loaded: dict[str, NDArray[Any]] = {}
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        if name not in self._loaded:
-            if name not in self._names:
-                known = ", ".join(map(repr, self._names)) or "none"
-                raise KeyError(f"no column {name!r}; this data set has {known}")
-            self._loaded[name] = self._load(name)
-        return self._loaded[name]
+def save_later_column(directory: Path, column: ColumnWriter, disk: Disk) -> None:
+    """Add a column to a committed segment: its files, then the one that says they are there."""
+    spec = column.save(directory, disk)
+    disk.replace(_spec_path(directory, column.name), [seal_text(json.dumps(spec).encode("ascii"))])
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
 
-    def __len__(self) -> int:
-        return len(self._names)
+def later_column_specs(directory: Path) -> list[dict[str, Any]]:
+    """Return what is known of the columns that were added to a segment after its commit, in the order of names.
 
-    def __repr__(self) -> str:
-        return f"<columns {', '.join(self._names) or 'none'}>"
+    Raises:
+        CorruptDataError: the file that tells is damaged.
+    """
+    paths = sorted(directory.glob("column-*.spec"))
+    return [json.loads(open_text(path.read_bytes(), str(path))) for path in paths]
+
+
+def column_files(directory: Path, spec: Mapping[str, Any]) -> list[Path]:
+    """Return the files that hold a column."""
+    return [_part_path(directory, spec["name"], part) for part in spec["crcs"]]
 
 
 def _stored_dtype(name: str, kind: Any) -> np.dtype[Any]:
@@ -166,7 +235,7 @@ def _stored_dtype(name: str, kind: Any) -> np.dtype[Any]:
     except TypeError as exc:
         raise ColumnError(f"column {name!r}: {kind!r} is neither a Python type nor a numpy dtype: {exc}") from None
     if dtype.kind == "T":
-        return dtype
+        return _STORED_AS[str]
     if dtype.kind not in _ACCEPTED:
         known = ", ".join(known.__name__ for known in _STORED_AS)
         raise ColumnError(
@@ -195,30 +264,36 @@ def _name_of(dtype: np.dtype[Any]) -> str:
 
 
 def _part_path(directory: Path, name: str, part: str) -> Path:
-    # Quoted, any column name is one valid file name: "/" becomes "%2F".
-    quoted = urllib.parse.quote(name, safe=" ")
-    return directory / (f"column-{quoted}.npy" if part == "values" else f"column-{quoted}.{part}.npy")
+    return directory / (f"column-{_quoted(name)}.npy" if part == "values" else f"column-{_quoted(name)}.{part}.npy")
 
 
-def _save_array(path: Path, array: NDArray[Any]) -> int:
+def _spec_path(directory: Path, name: str) -> Path:
+    return directory / f"column-{_quoted(name)}.spec"
+
+
+def _quoted(name: str) -> str:
+    # Quoted, any name is one valid part of a file name: "/" becomes "%2F", and "." separates only what we put there.
+    return urllib.parse.quote(name, safe=" ").replace(".", "%2E")
+
+
+def _save_array(path: Path, array: NDArray[Any], disk: Disk) -> int:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     data = buffer.getbuffer()
-    write_synced(path, data)
+    path.unlink(missing_ok=True)  # what an earlier try to add this column left: nobody refers to it
+    disk.write(path, [data])
     return zlib.crc32(data)
 
 
-def _load_array(path: Path, crc: int) -> NDArray[Any]:
-    try:
-        found = zlib.crc32(path.read_bytes())
-    except FileNotFoundError:
-        raise CorruptDataError(
-            f"{path}: the file of a committed column is missing. Restore it from a copy", path=str(path)
-        ) from None
+def _load_array(path: Path, crc: int | None) -> NDArray[Any]:
+    with map_file(path) as content:
+        found = crc if crc is None else zlib.crc32(content)
     if found != crc:
         raise CorruptDataError(
-            f"{path}: the column fails its checksum ({found:08x}, committed as {crc:08x}). Restore it from a copy",
-            path=str(path),
+            f"{path}: the column fails its checksum ({found:08x}, committed as {crc:08x}): {CURE}", path=str(path)
         )
-    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as exc:  # only with the checksum left out
+        raise CorruptDataError(f"{path}: is no column: {exc}: {CURE}", path=str(path)) from exc
     return array

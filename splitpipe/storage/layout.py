@@ -3,6 +3,7 @@
 `docs/format.md` shows all of it with the bytes of a real data set. Everything is little-endian.
 
     index   header 64 B | one 16 B entry per record | info (JSON)
+    info    the same info again, with its checksum: a lost index can be built again from it and the bins
     bin     header 64 B | payloads | one 12 B row per record | info (JSON) | footer 64 B
 
 The index finds any record in one step. The rows at the end of a bin describe the same payloads in the order in
@@ -22,10 +23,12 @@ import numpy as np
 from splitpipe.errors import CorruptDataError, FormatVersionError
 
 __all__ = [
+    "CURE",
     "ENTRY",
     "ENTRY_DTYPE",
     "HEADER_BYTES",
     "INDEX_NAME",
+    "INFO_NAME",
     "MAX_BINS",
     "MAX_RECORDS",
     "MAX_RECORD_BYTES",
@@ -37,6 +40,8 @@ __all__ = [
     "BinHeader",
     "IndexHeader",
     "bin_name",
+    "open_text",
+    "seal_text",
 ]
 
 VERSION = (1, 0)  # a reader takes any minor version of its own major version or of an older one
@@ -48,6 +53,7 @@ MAX_RECORDS = (1 << 32) - 1  # of one segment: the rows of a bin hold ordinals i
 MAX_RECORD_BYTES = (1 << 32) - 1  # an entry holds the size in 32 bits
 
 INDEX_NAME = "index"
+INFO_NAME = "info"
 
 # location = bin << 48 | offset; size and CRC-32 (zlib's) are of the stored payload.
 ENTRY = struct.Struct("<QII")
@@ -55,10 +61,30 @@ ENTRY_DTYPE = np.dtype([("location", "<u8"), ("size", "<u4"), ("crc", "<u4")])
 # ordinal = the record's number within the segment.
 ROW_DTYPE = np.dtype([("ordinal", "<u4"), ("size", "<u4"), ("crc", "<u4")])
 
+# How the message of every damage ends.
+CURE = "restore it from a copy, or save what is readable with `splitpipe salvage`"
+
 
 def bin_name(number: int) -> str:
     """Return the file name of bin `number` of a segment."""
     return f"{number:05d}.bin"
+
+
+def seal_text(text: bytes) -> bytes:
+    """Return `text` with its own CRC-32 behind it, as 8 hex digits."""
+    return text + b"%08x" % zlib.crc32(text)
+
+
+def open_text(sealed: bytes, path: str) -> bytes:
+    """Return the text that `seal_text` sealed, found in the file `path`.
+
+    Raises:
+        CorruptDataError: it is not what was sealed.
+    """
+    text, crc = sealed[:-8], sealed[-8:]
+    if len(crc) != 8 or crc != b"%08x" % zlib.crc32(text):
+        raise CorruptDataError(f"{path}: fails its checksum: {CURE}", path=path, offset=0)
+    return text
 
 
 def _seal(packed: bytes) -> bytes:
@@ -70,21 +96,20 @@ def _opened(block: bytes, magic: bytes, path: str, offset: int) -> bytes:
     """Return the 60 bytes under the seal of a header or footer, or raise if they are not what was written."""
     if len(block) != HEADER_BYTES:
         raise CorruptDataError(
-            f"{path}: ends inside the {HEADER_BYTES} B block at byte {offset}: it was cut short. "
-            "Restore it from a copy",
+            f"{path}: ends inside the {HEADER_BYTES} B block at byte {offset}: it was cut short: {CURE}",
             path=path,
             offset=offset,
         )
     if block[: len(magic)] != magic:
         raise CorruptDataError(
             f"{path}: byte {offset} should hold {magic!r} and holds {block[: len(magic)]!r}: "
-            "damaged, or not a file of splitpipe. Restore it from a copy",
+            f"damaged, or not a file of splitpipe: {CURE}",
             path=path,
             offset=offset,
         )
     if zlib.crc32(block[:-4]) != int.from_bytes(block[-4:], "little"):
         raise CorruptDataError(
-            f"{path}: the {HEADER_BYTES} B block at byte {offset} fails its checksum. Restore it from a copy",
+            f"{path}: the {HEADER_BYTES} B block at byte {offset} fails its checksum: {CURE}",
             path=path,
             offset=offset,
         )

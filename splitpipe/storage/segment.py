@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import mmap
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from splitpipe.errors import CorruptDataError
-from splitpipe.storage.bin import Rows, map_bin, map_file, read_bin, read_rows
-from splitpipe.storage.columns import load_column
+from splitpipe.codecs import Encoding
+from splitpipe.errors import CorruptDataError, PayloadError
+from splitpipe.storage.bin import BinMaps, map_bin, map_file, missing, read_bin, read_rows
+from splitpipe.storage.bin_reader import BinReader
+from splitpipe.storage.columns import later_column_specs, load_column
 from splitpipe.storage.layout import (
+    CURE,
     ENTRY,
     ENTRY_DTYPE,
     HEADER_BYTES,
@@ -30,15 +32,16 @@ from splitpipe.storage.layout import (
     bin_name,
 )
 
-__all__ = ["CHUNK_RECORDS", "Segment"]
-
-# Records read at a time in bulk: enough that the work per chunk vanishes, few enough to stay in the CPU's cache.
-CHUNK_RECORDS = 1024
+__all__ = ["Segment", "read_index"]
 
 # A bin up to this size is read whole into memory before its records are taken out in random order: one pass in
 # sequence brings it into the CPU's cache, and taking a record from there costs two thirds of taking it from a map.
 _SMALL_BIN_BYTES = 16 << 20
 
+# An index up to this size is read instead of mapped: a set of very many small segments needs no map for each.
+_SMALL_INDEX_BYTES = 64 << 10
+
+_ENTRY_BYTES = ENTRY.size
 _unpack_entry = ENTRY.unpack_from
 _crc32 = zlib.crc32
 _OFFSET_MASK = np.uint64(OFFSET_MASK)
@@ -56,164 +59,174 @@ class Segment:
 
     Attributes:
         records: how many records it holds.
-        codec_name: the codec of its records.
+        encoding: what its records went through.
         bin_counts: how many records each bin holds.
         replaces: names of the segments that this one stands for; they are to be ignored.
-        column_names: the columns that its records carry.
+        column_types: the columns that its records carry, and the type of each as it is stored.
+        entries: the index's entry of each record, one behind the other.
+        checked: not 0 where a record's checksum need not be compared again.
+        maps: each bin, mapped; None before its first use.
 
     Raises:
         CorruptDataError: the index, or a bin's length, is not what was committed.
         FormatVersionError: written by a newer splitpipe.
+        UnknownCodecError: its records are of a codec that this process does not know.
     """
 
     def __init__(self, path: Path, *, first: int = 0, verify: str = "first") -> None:
         self.path = path
         self.first = first
-        self._index = map_file(path / INDEX_NAME)
-        index_path = str(path / INDEX_NAME)
-        header = IndexHeader.unpack(self._index[:HEADER_BYTES], index_path)
+        self._index = _open_index(path / INDEX_NAME)
+        header, self.info = read_index(self._index, path / INDEX_NAME)
         self.records = header.records
-        self._id = header.segment
-        info_offset = HEADER_BYTES + header.records * ENTRY.size
-        self._info = _parse_info(self._index[info_offset:], header.info_bytes, header.info_crc, index_path, info_offset)
-        self.codec_name: str = self._info["codec"]["name"]
-        self._bin_lengths = [length for length, _ in self._info["bins"]]
-        self.bin_counts: list[int] = [count for _, count in self._info["bins"]]
-        self.replaces: list[str] = self._info["replaces"]
-        self._column_specs: dict[str, Any] = {spec["name"]: spec for spec in self._info["columns"]}
-        self.column_names = tuple(self._column_specs)
-        self._maps: list[Any] = [None] * len(self.bin_counts)  # a map, from the first use of a bin on
-        self._entries: NDArray[Any] = np.frombuffer(self._index, ENTRY_DTYPE, header.records, HEADER_BYTES)
-        self._unread: bytearray | None = None  # 1 where a payload's checksum is still to be compared
+        self.id = header.segment
+        self.encoding = Encoding.from_spec(self.info["codec"])
+        self.bin_lengths: list[int] = [length for length, _ in self.info["bins"]]
+        self.bin_counts: list[int] = [count for _, count in self.info["bins"]]
+        self.replaces: list[str] = self.info["replaces"]
+        self.column_specs: dict[str, Any] = {
+            spec["name"]: spec for spec in (*self.info["columns"], *later_column_specs(path))
+        }
+        self.column_types: dict[str, str] = {name: spec["type"] for name, spec in self.column_specs.items()}
+        self.maps = BinMaps([None] * len(self.bin_counts))
+        self.entries = memoryview(self._index)[HEADER_BYTES : HEADER_BYTES + header.records * _ENTRY_BYTES]
+        self._entries: NDArray[Any] = np.frombuffer(self.entries, ENTRY_DTYPE)
+        self.verify = verify
+        # Memory that is zero until it is written to, and takes no room before.
+        self.checked: Any = range(1, self.records + 1)
         if verify != "never":
-            self._unread = bytearray(b"\1") * self.records
-        self._keep_unread = verify == "always"
+            self.checked = mmap.mmap(-1, max(1, self.records))
+            self._checked: NDArray[np.uint8] = np.frombuffer(self.checked, np.uint8)
         self._check_bin_lengths()
 
     def _check_bin_lengths(self) -> None:
-        for number, expected in enumerate(self._bin_lengths):
+        for number, expected in enumerate(self.bin_lengths):
             if not expected:
                 continue
             path = self.path / bin_name(number)
             try:
                 found = path.stat().st_size
             except FileNotFoundError:
-                raise CorruptDataError(
-                    f"{path}: a bin of a committed segment is missing. Restore it from a copy", path=str(path)
-                ) from None
+                raise missing(path) from None
             if found != expected:
                 raise CorruptDataError(
-                    f"{path}: is {found} bytes long, and was committed with {expected}. Restore it from a copy",
+                    f"{path}: is {found} bytes long, and was committed with {expected}: {CURE}",
                     path=str(path),
                     offset=min(found, expected),
                 )
 
-    def _map(self, number: int) -> mmap.mmap:
+    def _map(self, number: int) -> Any:
         """Return the map of a bin, made and checked at its first use."""
-        if number >= len(self._maps):
+        if number >= len(self.maps):
             raise CorruptDataError(
-                f"{self.path / INDEX_NAME}: an entry names bin {number}, and the segment has {len(self._maps)}. "
-                "Restore it from a copy",
+                f"{self.path / INDEX_NAME}: an entry names bin {number}, and the segment has {len(self.maps)}: {CURE}",
                 path=str(self.path / INDEX_NAME),
             )
-        if self._maps[number] is None:
-            self._maps[number] = map_bin(self.path / bin_name(number), number, self._id)
-        made: mmap.mmap = self._maps[number]
+        made = self.maps[number]
+        if made is None:
+            made = map_bin(self.path / bin_name(number), number, self.id)
+            if self.encoding.takes_view:
+                made = memoryview(made)
+            self.maps.put(number, made)
         return made
 
-    def payload(self, ordinal: int) -> bytes:
+    def payload(self, ordinal: int) -> Any:
         """Return the stored bytes of the record `ordinal`, which must be from 0 to `records - 1`."""
-        location, size, crc = _unpack_entry(self._index, HEADER_BYTES + ordinal * 16)
+        location, size, crc = _unpack_entry(self.entries, ordinal * _ENTRY_BYTES)
         number, offset = location >> OFFSET_BITS, location & OFFSET_MASK
-        try:
-            payload: bytes = self._maps[number][offset : offset + size]
-        except (TypeError, IndexError):  # not mapped yet, or no such bin
-            payload = self._map(number)[offset : offset + size]
+        payload = self._map(number)[offset : offset + size]
         if len(payload) != size:
-            raise self._corrupt(ordinal, f"its {size} bytes reach beyond the end of the bin")
-        unread = self._unread
-        if unread is not None and unread[ordinal]:
+            raise self.corrupt(ordinal, f"its {size} bytes reach beyond the end of the bin")
+        if not self.checked[ordinal]:
             if _crc32(payload) != crc:
-                raise self._corrupt(ordinal, f"checksum {_crc32(payload):08x}, committed as {crc:08x}")
-            if not self._keep_unread:
-                unread[ordinal] = 0
+                raise self.corrupt(ordinal, f"checksum {_crc32(payload):08x}, committed as {crc:08x}")
+            if self.verify == "first":
+                self.checked[ordinal] = 1
         return payload
 
-    def payloads(self, ordinals: NDArray[np.int64]) -> list[bytes]:
+    def record(self, ordinal: int) -> Any:
+        """Return the record `ordinal`, which must be from 0 to `records - 1`."""
+        payload, decode = self.payload(ordinal), self.encoding.decode
+        try:
+            return payload if decode is None else decode(payload)
+        except PayloadError as exc:
+            raise self.corrupt(ordinal, str(exc)) from exc
+
+    def payloads(self, ordinals: NDArray[np.int64]) -> list[Any]:
         """Return the stored bytes of many records, in the order asked for; each from 0 to `records - 1`."""
         entries = self._entries[ordinals]
         locations, sizes = entries["location"], entries["size"]
         starts = locations & _OFFSET_MASK
         ends = starts + sizes
         numbers = (locations >> _OFFSET_SHIFT).tolist()
-        maps = self._maps
-        for number in set(numbers):
-            if number >= len(maps) or maps[number] is None:
-                self._map(number)
+        maps = {number: self._map(number) for number in set(numbers)}
         places = zip(numbers, starts.tolist(), ends.tolist(), strict=True)
         found = [maps[number][start:end] for number, start, end in places]
-        short = np.flatnonzero(np.fromiter(map(len, found), np.int64, len(found)) != sizes)
-        if len(short):
-            raise self._corrupt(int(ordinals[short[0]]), "it reaches beyond the end of the bin")
-        self._check(found, ordinals, entries["crc"])
+        self.check(found, ordinals, sizes, entries["crc"])
         return found
 
-    def bin_payloads(self, number: int, positions: NDArray[np.int64]) -> Iterator[list[bytes]]:
-        """Yield, some at a time, the stored bytes of the records at `positions` of a bin, counted as they lie there."""
-        path, source = self.path / bin_name(number), self._source(number)
+    def locate(self, ordinals: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.uint32]]:
+        """Return, for each of many records, its bin, its offset in the bin's file and its size."""
+        entries = self._entries[ordinals]
+        bins = (entries["location"] >> _OFFSET_SHIFT).astype(np.int64)
+        if len(bins) and int(bins.max()) >= len(self.maps):
+            self._map(int(bins.max()))
+        return bins, entries["location"] & _OFFSET_MASK, entries["size"]
+
+    def crcs(self, ordinals: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Return the checksum that each of many records was committed with."""
+        crcs: NDArray[np.uint32] = self._entries["crc"][ordinals]
+        return crcs
+
+    def open_bin(self, number: int, *, mapped: bool = False) -> BinReader:
+        """Return a bin opened for reading many of its records.
+
+        Args:
+            number: which bin.
+            mapped: read from the map even where a copy in memory would be faster.
+        """
+        path = self.path / bin_name(number)
+        is_small = self.bin_lengths[number] <= _SMALL_BIN_BYTES
+        if is_small and not mapped and not self.encoding.takes_view:
+            source: Any = read_bin(path, number, self.id)
+        else:
+            source = self._map(number)
         rows = read_rows(source, path, self.bin_counts[number])
-        intact = self._check_bin(source, rows)
-        for first in range(0, len(positions), CHUNK_RECORDS):
-            places = positions[first : first + CHUNK_RECORDS]
-            bounds = zip(rows.starts[places].tolist(), rows.ends[places].tolist(), strict=True)
-            found = [source[start:end] for start, end in bounds]
-            if not intact:
-                self._check(found, rows.ordinals[places], rows.crcs[places])
-            yield found
+        return BinReader(self, source, rows, intact=self._check_bin(source, rows))
 
-    def _source(self, number: int) -> bytes | mmap.mmap:
-        """Return the content of a bin that is to be read whole."""
-        if self._bin_lengths[number] <= _SMALL_BIN_BYTES:
-            return read_bin(self.path / bin_name(number), number, self._id)
-        return self._map(number)
-
-    def _check_bin(self, source: bytes | mmap.mmap, rows: Rows) -> bool:
+    def _check_bin(self, source: Any, rows: Any) -> bool:
         """Return whether the payloads of a bin need no check one by one.
 
         If the checksum over all of them is wrong, the bin is not given up: each record is checked, and the one that
         is damaged is named.
         """
-        if self._unread is None:
+        if self.verify == "never" or self._checked[rows.ordinals].all():
             return True
-        unread = np.frombuffer(self._unread, np.uint8)
-        if not self._keep_unread and not unread[rows.ordinals].any():
-            return True
-        intact = rows.payloads_are_intact(source)
-        if intact and not self._keep_unread:
-            unread[rows.ordinals] = 0
+        intact: bool = rows.payloads_are_intact(source)
+        if intact and self.verify == "first":
+            self._checked[rows.ordinals] = 1
         return intact
 
-    def _check(self, found: list[bytes], ordinals: NDArray[Any], crcs: NDArray[np.uint32]) -> None:
-        """Compare the checksums of those not read before."""
-        if self._unread is None:
-            return
-        unread = np.frombuffer(self._unread, np.uint8)
-        if not unread[ordinals].any():
+    def check(self, found: list[Any], ordinals: NDArray[Any], sizes: NDArray[Any], crcs: NDArray[np.uint32]) -> None:
+        """Compare the lengths of payloads, and the checksums of those not read before; raises CorruptDataError."""
+        short = np.flatnonzero(np.fromiter(map(len, found), np.int64, len(found)) != sizes)
+        if len(short):
+            raise self.corrupt(int(ordinals[short[0]]), "it reaches beyond the end of the bin")
+        if self.verify == "never" or self._checked[ordinals].all():
             return
         wrong = np.flatnonzero(np.fromiter(map(_crc32, found), np.uint32, len(found)) != crcs)
         if len(wrong):
             at = int(wrong[0])
-            raise self._corrupt(
-                int(ordinals[at]), f"checksum {_crc32(found[at]):08x}, committed as {int(crcs[at]):08x}"
-            )
-        if not self._keep_unread:
-            unread[ordinals] = 0
+            raise self.corrupt(int(ordinals[at]), f"checksum {_crc32(found[at]):08x}, committed as {int(crcs[at]):08x}")
+        if self.verify == "first":
+            self._checked[ordinals] = 1
 
-    def _corrupt(self, ordinal: int, what: str) -> CorruptDataError:
-        location, _, _ = _unpack_entry(self._index, HEADER_BYTES + ordinal * 16)
+    def corrupt(self, ordinal: int, what: str) -> CorruptDataError:
+        """Return the error that names a record, where it lies and what is wrong with it."""
+        location, _, _ = _unpack_entry(self.entries, ordinal * _ENTRY_BYTES)
         path, offset = self.path / bin_name(location >> OFFSET_BITS), location & OFFSET_MASK
         return CorruptDataError(
-            f"record {self.first + ordinal} is damaged ({path} at byte {offset}): {what}. Restore the file from a copy",
+            f"record {self.first + ordinal} is damaged ({path} at byte {offset}): {what}: {CURE}",
             path=str(path),
             record=self.first + ordinal,
             offset=offset,
@@ -221,23 +234,42 @@ class Segment:
 
     def column(self, name: str) -> NDArray[Any]:
         """Return one column as an array of shape (records,)."""
-        return load_column(self.path, self._column_specs[name], self.records)
+        return load_column(self.path, self.column_specs[name], self.records, verify=self.verify != "never")
 
     def close(self) -> None:
-        """Unmap everything; nothing can be read afterwards."""
-        del self._entries
-        for made in (self._index, *self._maps):
-            if made is not None:
-                made.close()
+        """Let go of all files; nothing can be read afterwards. A map goes when the last view of it does."""
+        self.maps.drop()
+        self._entries = np.empty(0, ENTRY_DTYPE)
+        self.entries.release()
+        if isinstance(self._index, mmap.mmap):
+            self._index.close()
 
 
-def _parse_info(tail: bytes, length: int, crc: int, path: str, offset: int) -> dict[str, Any]:
-    if len(tail) != length or _crc32(tail) != crc:
+def _open_index(path: Path) -> mmap.mmap | bytes:
+    try:
+        if path.stat().st_size <= _SMALL_INDEX_BYTES:
+            return path.read_bytes()
+    except FileNotFoundError:
+        raise missing(path) from None
+    return map_file(path)
+
+
+def read_index(index: mmap.mmap | bytes, path: Path) -> tuple[IndexHeader, dict[str, Any]]:
+    """Return the header and the info of an index.
+
+    Raises:
+        CorruptDataError: it is not what was committed.
+        FormatVersionError: it was written by a newer splitpipe.
+    """
+    header = IndexHeader.unpack(index[:HEADER_BYTES], str(path))
+    offset = HEADER_BYTES + header.records * _ENTRY_BYTES
+    tail = index[offset:]
+    if len(tail) != header.info_bytes or _crc32(tail) != header.info_crc:
         raise CorruptDataError(
-            f"{path}: the {length} bytes of info at byte {offset} are cut short or fail their checksum. "
-            "Restore the file from a copy",
-            path=path,
+            f"{path}: the {header.info_bytes} bytes of info at byte {offset} are cut short or fail their checksum: "
+            f"{CURE}",
+            path=str(path),
             offset=offset,
         )
     info: dict[str, Any] = json.loads(tail)
-    return info
+    return header, info

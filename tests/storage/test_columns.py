@@ -68,7 +68,6 @@ def test_an_unknown_column_names_those_there_are(small: Path) -> None:
         ({"x": int}, {"x": True}, "got True, a bool"),
         ({"x": "uint8"}, {"x": 256}, r"holds \|u1, and got 256"),
         ({"x": int}, {"x": 2**63}, "got 9223372036854775808"),
-        ({"x": str}, {"x": None}, "holds str, and got None"),
         ({"x": datetime.datetime}, {"x": NOON.replace(tzinfo=datetime.timezone.utc)}, "tzinfo"),
         (["x"], {"x": {}}, "column 'x' cannot hold|neither a Python type nor"),
         (["x"], {}, r"came with the columns \[\], and this writer has \['x'\]"),

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import splitpipe.storage.writer as writer_module
 from splitpipe import SplitDataLoader, SplitWriter, write_split_data
 from splitpipe.errors import CodecError, NotADatasetError, RecordTypeError, WriterStateError
 from splitpipe.storage.scatter import bins_of
@@ -47,7 +46,7 @@ def test_rounds_of_writing_give_the_same_data(tmp_path: Path, monkeypatch: pytes
     """A buffer of 200 bytes, so a round every few records, changes neither records nor order."""
     records = [os.urandom(i % 90) for i in range(500)]
     write_split_data(tmp_path / "one", records, splits=5)
-    monkeypatch.setattr(writer_module, "_BUFFER_BYTES", 200)
+    _rounds_of(monkeypatch, 200)
     write_split_data(tmp_path / "many", records, splits=5)
     one, many = SplitDataLoader(tmp_path / "one"), SplitDataLoader(tmp_path / "many")
 
@@ -57,13 +56,15 @@ def test_rounds_of_writing_give_the_same_data(tmp_path: Path, monkeypatch: pytes
 
 def test_records_without_bytes_do_not_pile_up_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each counts with what Python needs for it, so that a round of writing comes for any kind of records."""
-    monkeypatch.setattr(writer_module, "_BUFFER_BYTES", 6400)
+    _rounds_of(monkeypatch, 6400)
     with SplitWriter(tmp_path, splits=2) as writer:
         for _ in range(100):
             assert not list(tmp_path.glob(".writing-*/*.bin"))
             writer.add(b"")
+        for _ in range(400):
+            writer.add(b"")
         assert list(tmp_path.glob(".writing-*/*.bin"))
-    assert list(SplitDataLoader(tmp_path)) == [b""] * 100
+    assert list(SplitDataLoader(tmp_path)) == [b""] * 500
 
 
 def test_append_keeps_what_was_there(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_an_exception_in_the_block_aborts(tmp_path: Path, monkeypatch: pytest.Mo
     """Neither records nor files of the block stay; what was there does."""
     write_split_data(tmp_path, [b"old"])
     before = sorted(tmp_path.iterdir())
-    monkeypatch.setattr(writer_module, "_BUFFER_BYTES", 1)  # so that bins are on disk when it happens
+    _rounds_of(monkeypatch, 1)  # so that bins are on disk when it happens
 
     def fill() -> None:
         with SplitWriter(tmp_path) as writer:
@@ -176,7 +177,7 @@ def test_commits_sort_in_order_even_if_the_clock_goes_back(tmp_path: Path, monke
 
 def test_a_record_that_is_no_bytes_names_its_number_and_type(tmp_path: Path) -> None:
     """And the cure."""
-    with pytest.raises(RecordTypeError, match=r"record 1 .* got str: .*codec='pickle'"):
+    with pytest.raises(RecordTypeError, match=r"record 1 .* got str: .*codec='json'"):
         write_split_data(tmp_path, [b"a", "b"])
     with pytest.raises(RecordTypeError, match=r"record 0 .* cannot hold this function"):
         write_split_data(tmp_path, [lambda: 0], codec="pickle")
@@ -203,7 +204,7 @@ def test_another_codec_or_other_columns_than_the_data_has_are_refused(tmp_path: 
     """At once, naming what is expected and what was given."""
     write_split_data(tmp_path, [b"a"])
 
-    with pytest.raises(CodecError, match="'bytes', and this writer has 'pickle'"):
+    with pytest.raises(CodecError, match="codec 'pickle' and codec 'bytes': write with codec='bytes'"):
         SplitWriter(tmp_path, codec="pickle")
     with pytest.raises(ValueError, match=r"has the columns \[\], and this writer has \['label'\]"):
         SplitWriter(tmp_path, columns=["label"])
@@ -248,7 +249,7 @@ def test_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path) -> None:
 
 def test_a_writer_that_failed_refuses_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a round of writing is never committed, should the caller swallow the error."""
-    monkeypatch.setattr(writer_module, "_BUFFER_BYTES", 1)
+    _rounds_of(monkeypatch, 1)
     writer = SplitWriter(tmp_path, splits=2)
     writer.add(b"a")
     shutil.rmtree(next(tmp_path.glob(".writing-*")))
@@ -287,6 +288,12 @@ def test_no_records_commit_nothing(tmp_path: Path) -> None:
     assert list(SplitDataLoader(tmp_path)) == [b"a"]
 
 
+def _rounds_of(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Let writers hand over and write to their bins whenever `size` bytes wait."""
+    monkeypatch.setattr("splitpipe.storage.writer._CHUNK_BYTES", size)
+    monkeypatch.setattr("splitpipe.storage.segment_writer._ROUND_BYTES", size)
+
+
 def _in_child(work: Callable[[], object]) -> int:
     """Run `work` in a forked child; return its exit code, negative for the signal that ended it."""
     with warnings.catch_warnings():
@@ -305,18 +312,30 @@ def _kill_self_at(event_number: int) -> None:
     """From now on, SIGKILL this process just before its `event_number`-th file operation."""
     seen = 0
 
-    def hook(event: str, _: object) -> None:
+    def count() -> None:
         nonlocal seen
-        if event in ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir"):
-            if seen == event_number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            seen += 1
+        if seen == event_number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        seen += 1
 
+    def hook(event: str, _: object) -> None:
+        if event in ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir"):
+            count()
+
+    def counted(operation: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object) -> object:
+            count()
+            return operation(*args)
+
+        return call
+
+    for name in ("write", "writev", "fsync"):  # these raise no audit event
+        setattr(os, name, counted(getattr(os, name)))
     sys.addaudithook(hook)
 
 
 def test_a_writer_killed_at_any_file_operation_leaves_all_or_nothing(tmp_path: Path) -> None:
-    """Real SIGKILLs before each open, rename and mkdir of an append of three: old data, or old and new, never half."""
+    """SIGKILL before each open, write, fsync, rename and mkdir of an append: old data, or old and new, never half."""
     old, new = [b"old0", b"old1"], [b"new0", b"new1", b"new2"]
     outcomes = set[int]()
     for event_number in range(200):
@@ -339,4 +358,4 @@ def test_a_writer_killed_at_any_file_operation_leaves_all_or_nothing(tmp_path: P
 
     assert code == 0, "the writer never got through"
     assert outcomes == {2, 5}
-    assert event_number > 10
+    assert event_number > 30

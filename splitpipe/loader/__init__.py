@@ -1,0 +1,11 @@
+"""Loader: stored records as sequences, and the orders to read them in. Where storage, order and lanes meet.
+
+`records.py` what every sequence of records can do, and views of some of one · `loader.py` the records of a directory
+· `batches.py` the batches of one.
+"""
+
+from splitpipe.loader.loader import SplitDataLoader as SplitDataLoader
+from splitpipe.loader.records import Records as Records
+from splitpipe.loader.records import View as View
+
+__all__ = ("Records", "SplitDataLoader", "View")

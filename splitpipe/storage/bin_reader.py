@@ -1,0 +1,95 @@
+"""A bin opened for reading many of its records, in any order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitpipe.codecs import Codec
+from splitpipe.errors import PayloadError
+from splitpipe.storage.bin import Rows
+from splitpipe.storage.layout import CURE, HEADER_BYTES
+
+if TYPE_CHECKING:
+    from splitpipe.storage.segment import Segment
+
+__all__ = ["BinReader"]
+
+
+class BinReader:
+    """Reads the records of one bin by their position in it; made by `Segment.open_bin`.
+
+    Args:
+        segment: whose bin it is.
+        source: the bin's file, mapped or in memory.
+        rows: what the bin says of its payloads.
+        intact: the payloads need no check one by one.
+    """
+
+    def __init__(self, segment: Segment, source: Any, rows: Rows, *, intact: bool) -> None:
+        self._segment = segment
+        self._source = source
+        self._rows = rows
+        self._intact = intact
+
+    @property
+    def codec(self) -> Codec:
+        """The codec of the records."""
+        return self._segment.encoding.codec
+
+    def positions(self, ordinals: NDArray[Any]) -> NDArray[np.int64]:
+        """Return where in the bin the records with these numbers of the segment lie; all must be in it."""
+        return np.searchsorted(self._rows.ordinals, ordinals)
+
+    def payloads(self, positions: NDArray[np.int64]) -> list[Any]:
+        """Return the stored bytes of the records at `positions`."""
+        rows, source = self._rows, self._source
+        starts, ends = rows.starts[positions], rows.ends[positions]
+        found = [source[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        if not self._intact:
+            self._segment.check(found, rows.ordinals[positions], ends - starts, rows.crcs[positions])
+        return found
+
+    def records(self, positions: NDArray[np.int64]) -> list[Any]:
+        """Return the records at `positions`.
+
+        Raises:
+            CorruptDataError: the bytes on disk are not those committed.
+        """
+        payloads = self.payloads(positions)
+        return payloads if self._segment.encoding.decode is None else self._decoded(payloads, positions)
+
+    def _decoded(self, payloads: list[Any], positions: NDArray[np.int64]) -> list[Any]:
+        decode: Any = self._segment.encoding.decode
+        try:
+            return list(map(decode, payloads))
+        except PayloadError:
+            for ordinal in self._rows.ordinals[positions].tolist():
+                self._segment.record(ordinal)  # names the one
+            raise
+
+    def batch(self, positions: NDArray[np.int64]) -> Any:
+        """Return the records at `positions` as the codec's one value; None if its records are not alike.
+
+        Raises:
+            CorruptDataError: the bytes on disk are not those committed.
+        """
+        rows = self.fixed_rows()
+        if rows is None:
+            return None
+        try:
+            return self._segment.encoding.codec.batch(rows, positions)
+        except PayloadError as exc:
+            ordinal = int(self._rows.ordinals[positions[0]])
+            raise self._segment.corrupt(ordinal, f"it or one of its batch: {exc}: {CURE}") from exc
+
+    def fixed_rows(self) -> NDArray[np.uint8] | None:
+        """Return the payloads as an array of shape (records, size); None if they are of several sizes or damaged."""
+        starts, ends = self._rows.starts, self._rows.ends
+        size = int(ends[0] - starts[0])
+        if not size or not self._intact or self._segment.encoding.compression or (ends - starts != size).any():
+            return None
+        count = len(starts)
+        return np.frombuffer(self._source, np.uint8, count * size, HEADER_BYTES).reshape(count, size)

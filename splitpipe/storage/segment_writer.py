@@ -1,0 +1,215 @@
+"""One segment being written: payloads to bins, bins sealed, all of it published at once.
+
+Payloads are grouped by bin a few thousand at a time, while they are in the CPU's cache; the groups wait until each
+bin gets its share in one write. So a writer holds one buffer however many bins it fills, keeps no bin open between
+writes, and does its work per record in C loops. The entries of the index go to its file as they come.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import operator
+import shutil
+import uuid
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from splitpipe.codecs import Encoding
+from splitpipe.storage.catalog import Claim, new_segment_name, work_path
+from splitpipe.storage.columns import ColumnWriter
+from splitpipe.storage.durable import Disk
+from splitpipe.storage.layout import (
+    ENTRY_DTYPE,
+    HEADER_BYTES,
+    INDEX_NAME,
+    INFO_NAME,
+    OFFSET_BITS,
+    ROW_DTYPE,
+    BinFooter,
+    BinHeader,
+    IndexHeader,
+    bin_name,
+    seal_text,
+)
+from splitpipe.storage.scatter import bins_of
+
+__all__ = ["SegmentWriter"]
+
+# Groups wait in memory until they are this much together; then every bin gets one write.
+_ROUND_BYTES = 16 << 20
+
+
+class SegmentWriter:
+    """Writes one segment into `directory`.
+
+    Args:
+        directory: the data set's directory.
+        splits: how many bins.
+        shuffle: scatter in a random order instead of a rotating one.
+        disk: how files are written.
+
+    Attributes:
+        records: how many were appended.
+        work: where the segment lies until it is published.
+    """
+
+    def __init__(self, directory: Path, splits: int, *, shuffle: bool, disk: Disk) -> None:
+        self._directory = directory
+        self._splits = splits
+        self._shuffle = shuffle
+        self._disk = disk
+        self._id = uuid.uuid4()
+        self.work = work_path(directory, self._id)
+        self._claim: Claim | None = None
+        self.records = 0
+        self._ends = np.full(splits, HEADER_BYTES, dtype=np.int64)  # where each bin's next payload goes
+        self._payload_crcs = [0] * splits  # of all payloads of each bin
+        self._begun = [False] * splits  # whether a bin has a file
+        self._groups: list[list[bytes]] = [[] for _ in range(splits)]  # for each bin, what is to be written to it
+        self._entries: list[NDArray[Any]] = []
+        self._waiting_bytes = 0
+
+    @property
+    def largest_bin(self) -> int:
+        """The length, so far, of the longest bin, in bytes."""
+        return int(self._ends.max())
+
+    def append(self, payloads: Sequence[bytes]) -> None:
+        """Take the payloads of the next records, at least one."""
+        count = len(payloads)
+        sizes = np.fromiter(map(len, payloads), np.int64, count)
+        bins = bins_of(self.records, count, self._splits, shuffle=self._shuffle)
+        by_bin, bounds = group_by_bin(bins, self._splits)
+        grouped = _taken(payloads, by_bin)
+        ends = np.cumsum(sizes[by_bin])
+        starts = ends - sizes[by_bin]
+        for number in np.flatnonzero(np.diff(bounds)).tolist():
+            first, last = bounds[number], bounds[number + 1]
+            joined = b"".join(grouped[first:last])
+            self._groups[number].append(joined)
+            self._payload_crcs[number] = zlib.crc32(joined, self._payload_crcs[number])
+            starts[first:last] += self._ends[number] - starts[first]
+            self._ends[number] += len(joined)
+        entries = np.empty(count, ENTRY_DTYPE)
+        entries["location"][by_bin] = starts
+        entries["location"] |= bins.astype(np.uint64) << np.uint64(OFFSET_BITS)
+        entries["size"] = sizes
+        entries["crc"] = np.fromiter(map(zlib.crc32, payloads), np.uint32, count)
+        self._entries.append(entries)
+        self.records += count
+        self._waiting_bytes += int(ends[-1]) + entries.nbytes
+        if self._waiting_bytes >= _ROUND_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits to the files."""
+        if self._claim is None:
+            self.work.mkdir()
+            self._claim = Claim(self.work)
+            self._disk.append(self.work / INDEX_NAME, [bytes(HEADER_BYTES)])  # filled in when it is sealed
+        for number, groups in enumerate(self._groups):
+            if groups:
+                path = self.work / bin_name(number)
+                header = [] if self._begun[number] else [BinHeader(number, self._id.bytes).pack()]
+                self._disk.append(path, [*header, *groups])
+                self._begun[number] = True
+                groups.clear()
+        self._disk.append(self.work / INDEX_NAME, [entries.data.cast("B") for entries in self._entries if len(entries)])
+        self._entries.clear()
+        self._waiting_bytes = 0
+
+    def publish(self, encoding: Encoding, columns: Sequence[ColumnWriter], replaces: Sequence[str]) -> Path:
+        """Make the segment visible and safe, and return its path."""
+        self.flush()
+        self._seal(encoding, columns, replaces)
+        final = self._directory / new_segment_name(self._directory, self._id)
+        self._disk.publish(self.work, final)
+        self._release()
+        return final
+
+    def discard(self) -> None:
+        """Remove what was written."""
+        shutil.rmtree(self.work, ignore_errors=True)
+        self._release()
+
+    def _release(self) -> None:
+        if self._claim is not None:
+            self._claim.release()
+
+    def _seal(self, encoding: Encoding, columns: Sequence[ColumnWriter], replaces: Sequence[str]) -> None:
+        """Finish the bins and write the columns and the index: all that the rename is to make visible."""
+        spec = encoding.spec()
+        bare = {key: value for key, value in spec.items() if key != "compression"}
+        if encoding.compression is not None:
+            bare["compression"] = {"name": encoding.compression.name}
+        info: dict[str, Any] = {
+            "codec": spec,
+            "bins": self._seal_bins(_to_json({"codec": bare})),
+            "columns": [column.save(self.work, self._disk) for column in columns],
+            "replaces": list(replaces),
+            "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        }
+        info_json = _to_json(info)
+        header = IndexHeader(self._splits, self._id.bytes, self.records, len(info_json), zlib.crc32(info_json))
+        index = self.work / INDEX_NAME
+        self._disk.append(index, [info_json])
+        self._disk.patch(index, 0, header.pack())
+        self._disk.sync(index)
+        self._disk.write(self.work / INFO_NAME, [seal_text(info_json)])
+
+    def _seal_bins(self, info_json: bytes) -> list[list[int]]:
+        """Seal every bin and return, for each, its file's length and its number of records; 0 for no file."""
+        entries = np.memmap(self.work / INDEX_NAME, ENTRY_DTYPE, "r", HEADER_BYTES, self.records)
+        by_bin, bounds = group_by_bin(entries["location"] >> np.uint64(OFFSET_BITS), self._splits)
+        shape = []
+        for number in range(self._splits):
+            mine = by_bin[bounds[number] : bounds[number + 1]]
+            rows = np.empty(len(mine), ROW_DTYPE)
+            rows["ordinal"] = mine
+            rows["size"] = entries["size"][mine]
+            rows["crc"] = entries["crc"][mine]
+            shape.append([self._seal_bin(number, rows, info_json), len(mine)] if len(mine) else [0, 0])
+        return shape
+
+    def _seal_bin(self, number: int, rows: NDArray[Any], info_json: bytes) -> int:
+        """Write what follows the payloads of a bin, sync it, and return the length of the file."""
+        rows_bytes = rows.tobytes()
+        footer = BinFooter(
+            rows_offset=int(self._ends[number]),
+            records=len(rows),
+            segment_records=self.records,
+            rows_crc=zlib.crc32(rows_bytes),
+            info_bytes=len(info_json),
+            info_crc=zlib.crc32(info_json),
+            number=number,
+            segment=self._id.bytes,
+            payloads_crc=self._payload_crcs[number],
+        )
+        path = self.work / bin_name(number)
+        self._disk.append(path, [rows_bytes, info_json, footer.pack()])
+        self._disk.sync(path)
+        return int(self._ends[number]) + len(rows_bytes) + len(info_json) + HEADER_BYTES
+
+
+def group_by_bin(bins: NDArray[Any], splits: int) -> tuple[NDArray[np.int64], list[int]]:
+    """Return the positions of records ordered by bin, and where in that order each bin's begin and end."""
+    narrow = bins.astype(np.uint16)  # numpy sorts 16 bits by radix, in one pass
+    by_bin = np.argsort(narrow, kind="stable")
+    bounds = np.zeros(splits + 1, np.int64)
+    np.cumsum(np.bincount(narrow, minlength=splits), out=bounds[1:])
+    return by_bin, bounds.tolist()
+
+
+def _taken(payloads: Sequence[bytes], order: NDArray[np.int64]) -> Sequence[bytes]:
+    # itemgetter takes many items in one C loop; of a single one it would return no tuple.
+    return operator.itemgetter(*order.tolist())(payloads) if len(order) > 1 else payloads
+
+
+def _to_json(info: dict[str, Any]) -> bytes:
+    return json.dumps(info, sort_keys=True, separators=(",", ":")).encode("ascii")
