@@ -333,10 +333,8 @@ def _stack_arrays(dtype: np.dtype[Any], shape: tuple[int, ...], order: str, at: 
         if start < 0 or start + size > rows.shape[1]:
             raise ValueError(f"an array of {size} bytes reaches beyond its end")
         taken: NDArray[Any] = rows[:, start : start + size][picks].view(dtype)
-        if order == "F":
-            taken = taken.reshape(len(picks), *shape[::-1])
-            return taken.transpose(0, *range(len(shape), 0, -1))
-        taken = taken.reshape(len(picks), *shape)
-        return taken
+        # Stored in Fortran order, an array's last axis comes first.
+        stacked = taken.reshape(len(picks), *(shape[::-1] if order == "F" else shape))
+        return stacked.transpose(0, *range(len(shape), 0, -1)) if order == "F" else stacked
 
     return stack

@@ -10,8 +10,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from splitpipe.loader.batches import Batches, Collate
 from splitpipe.lane import current_lane, in_lane
+from splitpipe.loader.batches import Batches, Collate
 from splitpipe.order import Run, plan_epoch, sample, share
 from splitpipe.pipeline import MpQItr
 from splitpipe.storage import BinReader, ColumnsView
