@@ -12,14 +12,11 @@ from numpy.typing import NDArray
 
 from splitpipe.loader.records import Records, View
 from splitpipe.storage import BinReader, Dataset
+from splitpipe.storage.layout import ENTRY_PARTS, ENTRY_SHIFT
 
 __all__ = ["SplitDataLoader"]
 
-# How an entry of the index is laid out; `docs/format.md`.
-_unpack_entry = struct.Struct("<QII").unpack_from
-_ENTRY_BYTES = 16
-_OFFSET_BITS = 48
-_OFFSET_MASK = (1 << 48) - 1
+_unpack_parts = ENTRY_PARTS.unpack_from
 
 
 class SplitDataLoader(Records):
@@ -49,6 +46,8 @@ class SplitDataLoader(Records):
     def _open(self, dataset: Dataset) -> None:
         self._dataset = dataset
         self._only = dataset.segments[0] if len(dataset.segments) == 1 else None
+        self._entries: memoryview = self._only.entries if self._only else memoryview(b"")
+        self._maps: list[Any] | None = None  # of the only segment, once all its records are trusted
         self._decode = dataset.decode
 
     def __len__(self) -> int:
@@ -67,22 +66,23 @@ class SplitDataLoader(Records):
             IndexError: there is no such record.
             CorruptDataError: the bytes on disk are not those committed.
         """
-        # The way of nearly every call, written out, for each call more would cost a tenth: one segment, a number,
-        # a record whose checksum was compared before, in a bin that is mapped. All else goes the long way.
-        segment = self._only
-        if segment is not None:
+        # The way of nearly every call, written out, for each call more would cost a tenth: a number, in a set of one
+        # segment whose checksums were all compared before, in a bin that is mapped. All else goes the long way. A
+        # negative key counts from the end of the entries too, and one that is no number cannot be shifted.
+        if self._maps is not None:
             try:
-                if segment.checked[key]:
-                    location, size, _ = _unpack_entry(segment.entries, _ENTRY_BYTES * key)
-                    start = location & _OFFSET_MASK
-                    payload = segment.maps[location >> _OFFSET_BITS][start : start + size]
-                    if len(payload) == size and self._decode is None:
-                        return payload
+                start, high, number, size = _unpack_parts(self._entries, key << ENTRY_SHIFT)
+                if high:
+                    start += high << 32
+                payload = self._maps[number][start : start + size]
+                return payload if self._decode is None else self._decode(payload)
             except (TypeError, IndexError, struct.error):
                 pass
         return super().__getitem__(key)
 
     def _read(self, number: int) -> Any:
+        if self._maps is None and self._only is not None and self._only.trusted:
+            self._maps = self._only.maps
         return self._dataset.read(number)
 
     def _read_many(self, numbers: NDArray[np.int64], threads: int) -> list[Any]:

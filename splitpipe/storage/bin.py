@@ -53,20 +53,26 @@ class Rows:
             return zlib.crc32(payloads) == self.payloads_crc
 
 
-class BinMaps(list[Any]):
-    """The maps of a segment's bins, by number; None for a bin not mapped, or not any more.
+class BinMaps:
+    """The maps of a segment's bins.
 
-    All such lists of a process together keep the number of maps below what its descriptors allow, for before Python
-    3.13 each map holds one: the bin that was mapped first goes first.
+    Those of all segments of a process together stay fewer than its descriptors allow, for before Python 3.13 each map
+    holds one: the bin that was mapped first goes first.
+
+    Attributes:
+        maps: each bin's map, by number; None for a bin not mapped, or not any more.
     """
 
     _mapped: ClassVar[OrderedDict[int, tuple[weakref.ref[BinMaps], int]]] = OrderedDict()
     _serial: ClassVar[Iterator[int]] = itertools.count()
     _limit: ClassVar[int | None] = None
 
+    def __init__(self, bins: int) -> None:
+        self.maps: list[Any] = [None] * bins
+
     def put(self, number: int, made: Any) -> None:
         """Keep `made` as the map of bin `number`; another bin may lose its place for it."""
-        self[number] = made
+        self.maps[number] = made
         if _NO_DESCRIPTOR:
             return
         if BinMaps._limit is None:
@@ -79,11 +85,11 @@ class BinMaps(list[Any]):
         while len(mapped) > BinMaps._limit:
             maps, oldest = mapped.popitem(last=False)[1]
             if (its_maps := maps()) is not None:
-                its_maps[oldest] = None  # unmapped as soon as nobody reads from it
+                its_maps.maps[oldest] = None  # unmapped as soon as nobody reads from it
 
     def drop(self) -> None:
         """Let go of all maps."""
-        self[:] = [None] * len(self)
+        self.maps[:] = [None] * len(self.maps)
 
 
 def _descriptors() -> int:

@@ -26,6 +26,8 @@ __all__ = [
     "CURE",
     "ENTRY",
     "ENTRY_DTYPE",
+    "ENTRY_PARTS",
+    "ENTRY_SHIFT",
     "HEADER_BYTES",
     "INDEX_NAME",
     "INFO_NAME",
@@ -57,6 +59,9 @@ INFO_NAME = "info"
 
 # location = bin << 48 | offset; size and CRC-32 (zlib's) are of the stored payload.
 ENTRY = struct.Struct("<QII")
+# The same entry without its CRC, and the location taken apart: offset's low 32 bits, its high 16 bits, bin.
+ENTRY_PARTS = struct.Struct("<IHHI")
+ENTRY_SHIFT = 4  # an entry has 1 << 4 bytes
 ENTRY_DTYPE = np.dtype([("location", "<u8"), ("size", "<u4"), ("crc", "<u4")])
 # ordinal = the record's number within the segment.
 ROW_DTYPE = np.dtype([("ordinal", "<u4"), ("size", "<u4"), ("crc", "<u4")])

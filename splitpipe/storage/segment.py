@@ -64,8 +64,8 @@ class Segment:
         replaces: names of the segments that this one stands for; they are to be ignored.
         column_types: the columns that its records carry, and the type of each as it is stored.
         entries: the index's entry of each record, one behind the other.
-        checked: not 0 where a record's checksum need not be compared again.
         maps: each bin, mapped; None before its first use.
+        trusted: whether every record was read and compared with its checksum, and need not be again.
 
     Raises:
         CorruptDataError: the index, or a bin's length, is not what was committed.
@@ -88,15 +88,16 @@ class Segment:
             spec["name"]: spec for spec in (*self.info["columns"], *later_column_specs(path))
         }
         self.column_types: dict[str, str] = {name: spec["type"] for name, spec in self.column_specs.items()}
-        self.maps = BinMaps([None] * len(self.bin_counts))
+        self._maps = BinMaps(len(self.bin_counts))
+        self.maps = self._maps.maps
         self.entries = memoryview(self._index)[HEADER_BYTES : HEADER_BYTES + header.records * _ENTRY_BYTES]
         self._entries: NDArray[Any] = np.frombuffer(self.entries, ENTRY_DTYPE)
         self.verify = verify
-        # Memory that is zero until it is written to, and takes no room before.
-        self.checked: Any = range(1, self.records + 1)
-        if verify != "never":
-            self.checked = mmap.mmap(-1, max(1, self.records))
-            self._checked: NDArray[np.uint8] = np.frombuffer(self.checked, np.uint8)
+        self.trusted = False
+        self._unchecked = self.records  # how many are not marked as checked
+        # Not 0 where a checksum was compared; memory that is zero until written to, and takes no room before.
+        self._marks = mmap.mmap(-1, max(1, self.records))
+        self._checked: NDArray[np.uint8] = np.frombuffer(self._marks, np.uint8)
         self._check_bin_lengths()
 
     def _check_bin_lengths(self) -> None:
@@ -127,7 +128,7 @@ class Segment:
             made = map_bin(self.path / bin_name(number), number, self.id)
             if self.encoding.takes_view:
                 made = memoryview(made)
-            self.maps.put(number, made)
+            self._maps.put(number, made)
         return made
 
     def payload(self, ordinal: int) -> Any:
@@ -137,12 +138,26 @@ class Segment:
         payload = self._map(number)[offset : offset + size]
         if len(payload) != size:
             raise self.corrupt(ordinal, f"its {size} bytes reach beyond the end of the bin")
-        if not self.checked[ordinal]:
+        if self.verify != "never" and not self._marks[ordinal]:
             if _crc32(payload) != crc:
                 raise self.corrupt(ordinal, f"checksum {_crc32(payload):08x}, committed as {crc:08x}")
             if self.verify == "first":
-                self.checked[ordinal] = 1
+                self._marks[ordinal] = 1
+                self._count_checked(1)
         return payload
+
+    def _mark_checked(self, ordinals: NDArray[Any]) -> None:
+        """Remember that these records were compared with their checksums."""
+        before = int(np.count_nonzero(self._checked[ordinals]))
+        self._checked[ordinals] = 1
+        self._count_checked(len(ordinals) - before)
+
+    def _count_checked(self, count: int) -> None:
+        self._unchecked -= count
+        # A record that came twice, or to two threads at once, was counted twice: the marks decide.
+        if self._unchecked <= 0 and not self.trusted:
+            self._unchecked = self.records - int(np.count_nonzero(self._checked))
+            self.trusted = not self._unchecked
 
     def record(self, ordinal: int) -> Any:
         """Return the record `ordinal`, which must be from 0 to `records - 1`."""
@@ -200,11 +215,11 @@ class Segment:
         If the checksum over all of them is wrong, the bin is not given up: each record is checked, and the one that
         is damaged is named.
         """
-        if self.verify == "never" or self._checked[rows.ordinals].all():
+        if self.verify == "never" or self.trusted or self._checked[rows.ordinals].all():
             return True
         intact: bool = rows.payloads_are_intact(source)
         if intact and self.verify == "first":
-            self._checked[rows.ordinals] = 1
+            self._mark_checked(rows.ordinals)
         return intact
 
     def check(self, found: list[Any], ordinals: NDArray[Any], sizes: NDArray[Any], crcs: NDArray[np.uint32]) -> None:
@@ -212,14 +227,14 @@ class Segment:
         short = np.flatnonzero(np.fromiter(map(len, found), np.int64, len(found)) != sizes)
         if len(short):
             raise self.corrupt(int(ordinals[short[0]]), "it reaches beyond the end of the bin")
-        if self.verify == "never" or self._checked[ordinals].all():
+        if self.verify == "never" or self.trusted or self._checked[ordinals].all():
             return
         wrong = np.flatnonzero(np.fromiter(map(_crc32, found), np.uint32, len(found)) != crcs)
         if len(wrong):
             at = int(wrong[0])
             raise self.corrupt(int(ordinals[at]), f"checksum {_crc32(found[at]):08x}, committed as {int(crcs[at]):08x}")
         if self.verify == "first":
-            self._checked[ordinals] = 1
+            self._mark_checked(ordinals)
 
     def corrupt(self, ordinal: int, what: str) -> CorruptDataError:
         """Return the error that names a record, where it lies and what is wrong with it."""
@@ -238,7 +253,7 @@ class Segment:
 
     def close(self) -> None:
         """Let go of all files; nothing can be read afterwards. A map goes when the last view of it does."""
-        self.maps.drop()
+        self._maps.drop()
         self._entries = np.empty(0, ENTRY_DTYPE)
         self.entries.release()
         if isinstance(self._index, mmap.mmap):
