@@ -13,6 +13,7 @@ from pathlib import Path
 __all__ = ["Disk"]
 
 _Bytes = bytes | memoryview
+_BINARY = getattr(os, "O_BINARY", 0)  # Windows would change line ends
 _PIECES_PER_CALL = 1024  # what POSIX promises for one writev, and Linux allows
 
 
@@ -27,9 +28,17 @@ class Disk:
     def __init__(self, *, synced: bool = True) -> None:
         self._synced = synced
 
+    def create(self, path: Path, head: bytes) -> None:
+        """Make a new file that begins with `head`."""
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
+        try:
+            _write(fd, [head])
+        finally:
+            os.close(fd)
+
     def append(self, path: Path, pieces: Sequence[_Bytes]) -> None:
-        """Write `pieces` at the end of a file, made if missing, and let the disk begin with them."""
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+        """Write `pieces` at the end of a file, and let the disk begin with them."""
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | _BINARY)
         try:
             start = os.fstat(fd).st_size
             size = _write(fd, pieces)
@@ -48,7 +57,7 @@ class Disk:
 
     def write(self, path: Path, pieces: Sequence[_Bytes]) -> None:
         """Write a new file and sync it."""
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
         try:
             _write(fd, pieces)
             if self._synced:

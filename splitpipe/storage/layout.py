@@ -12,7 +12,6 @@ which they lie there: they serve reading a bin whole, and let an index that was 
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 import zlib
 from dataclasses import dataclass
@@ -148,7 +147,7 @@ class IndexHeader:
 
     def pack(self) -> bytes:
         """Return the header's 64 bytes."""
-        return _seal(self._LAYOUT.pack(self.MAGIC, *VERSION, *dataclasses.astuple(self)))
+        return _seal(self._LAYOUT.pack(self.MAGIC, *VERSION, *vars(self).values()))
 
     @classmethod
     def unpack(cls, block: bytes, path: str) -> IndexHeader:
@@ -178,7 +177,7 @@ class BinHeader:
 
     def pack(self) -> bytes:
         """Return the header's 64 bytes."""
-        return _seal(self._LAYOUT.pack(self.MAGIC, *VERSION, *dataclasses.astuple(self)))
+        return _seal(self._LAYOUT.pack(self.MAGIC, *VERSION, *vars(self).values()))
 
     @classmethod
     def unpack(cls, block: bytes, path: str) -> BinHeader:
@@ -211,7 +210,7 @@ class BinFooter:
 
     def pack(self) -> bytes:
         """Return the footer's 64 bytes."""
-        return _seal(self._LAYOUT.pack(self.MAGIC, *dataclasses.astuple(self)))
+        return _seal(self._LAYOUT.pack(self.MAGIC, *vars(self).values()))
 
     @classmethod
     def unpack(cls, block: bytes, path: str, offset: int) -> BinFooter:

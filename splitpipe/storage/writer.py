@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -28,6 +29,8 @@ __all__ = ["SplitWriter", "write_split_data"]
 _CHUNK_BYTES = 2 << 20
 # What a waiting record takes beside its bytes: Python's object and its place in the list, rounded up.
 _OBJECT_BYTES = 64
+# So many records are taken from an iterator at once at most: should huge ones follow small ones, it was not too many.
+_MAX_SOME = 256
 # A segment ends at this many records, whatever their size: sealing it sorts them in memory.
 _MAX_SEGMENT_RECORDS = 1 << 24
 
@@ -157,19 +160,25 @@ class SplitWriter:
             for record in records:
                 self.add(record)
             return
-        # The same as add(), without a call for each: for bytes, the call costs more than all the rest.
-        append, waiting = self._payloads.append, self._waiting_bytes
-        try:
-            for record in records:
-                payload = record if type(record) is bytes else self._encoded(record)
-                append(payload)
-                waiting += len(payload) + _OBJECT_BYTES
-                if waiting >= _CHUNK_BYTES:
-                    self._waiting_bytes = waiting
-                    self._hand_over()
-                    append, waiting = self._payloads.append, 0
-        finally:
-            self._waiting_bytes = waiting
+        # The same as add(), some at a time: for bytes, a call for each would cost more than all the rest.
+        stream, some = iter(records), 1
+        while some:
+            payloads: list[Any] = []
+            try:
+                payloads.extend(itertools.islice(stream, some))
+            finally:
+                self._take(payloads)
+            # As many again as half the room that is left holds, going by those that just came.
+            size = sum(map(len, payloads)) + _OBJECT_BYTES * len(payloads)
+            some = len(payloads) and min(_MAX_SOME, max(1, _CHUNK_BYTES * len(payloads) // (2 * size)))
+
+    def _take(self, records: list[Any]) -> None:
+        """Append records that are their own payloads, once they are bytes."""
+        payloads = records if set(map(type, records)) <= {bytes} else list(map(self._encoded, records))
+        self._payloads += payloads
+        self._waiting_bytes += sum(map(len, payloads)) + _OBJECT_BYTES * len(payloads)
+        if self._waiting_bytes >= _CHUNK_BYTES:
+            self._hand_over()
 
     def _check_open(self) -> None:
         if self._state != "open":
