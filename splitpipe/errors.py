@@ -6,6 +6,7 @@
     │   ├── FormatVersionError                     written by a newer splitpipe
     │   ├── CorruptDataError(ValueError)           bytes on disk are not what was committed
     │   ├── ColumnError(ValueError)                a metadata value or column does not fit
+    │   ├── BuildInputError(RuntimeError)          the function of a build failed with one of its inputs
     │   └── WriterStateError                       add or commit after the writer was closed or aborted
     ├── CodecError
     │   ├── UnknownCodecError(LookupError)         no codec of that name
@@ -30,6 +31,7 @@ They survive pickling, because an error may cross from a worker process.
 from __future__ import annotations
 
 __all__ = [
+    "BuildInputError",
     "CodecError",
     "CollateError",
     "ColumnError",
@@ -93,6 +95,21 @@ class CorruptDataError(StorageError, ValueError):
 
 class ColumnError(StorageError, ValueError):
     """A metadata column or one of its values does not fit."""
+
+
+class BuildInputError(StorageError, RuntimeError):
+    """The function given to `build_split_data` raised; its exception is the `__cause__`.
+
+    Attributes:
+        input: the number of the input, from 0.
+    """
+
+    def __init__(self, message: str, *, input: int = -1) -> None:
+        super().__init__(message)
+        self.input = input
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), self.args, self.__dict__)
 
 
 class WriterStateError(StorageError):

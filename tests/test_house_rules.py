@@ -26,6 +26,7 @@ FLOORS = {
     "transport": 1,
     "workers": 2,
     "pipeline": 3,
+    "build": 4,
     "loader": 4,
     "__init__": 5,
     "cli": 6,
@@ -99,6 +100,7 @@ def test_all_names_exist_and_are_documented(name: str) -> None:
 def test_every_error_survives_two_pickles_and_is_in_the_tree() -> None:
     """Text and fields stay the same when an error crosses processes; all descend from SplitpipeError."""
     fields: dict[str, dict[str, object]] = {
+        "BuildInputError": {"input": 5},
         "CorruptDataError": {"path": "a/b", "record": 3, "offset": 64},
         "WorkerDiedError": {"worker": 1, "pid": 2, "exitcode": -9},
     }

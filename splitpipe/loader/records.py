@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import functools
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
@@ -16,13 +17,13 @@ from splitpipe.order import Run, plan_epoch, sample, share
 from splitpipe.pipeline import MpQItr
 from splitpipe.storage import BinReader, ColumnsView
 
-__all__ = ["Records", "View"]
+__all__ = ["OpenBin", "Records", "View"]
 
 # Records read at a time in bulk: enough that the work per chunk vanishes, few enough to stay in the CPU's cache.
 _CHUNK_RECORDS = 1024
 
 # A bin opened for reading, and where in it each of its records of this sequence lies; None if all of them do.
-_OpenBin = tuple[BinReader, NDArray[np.int64] | None]
+OpenBin = tuple[BinReader, NDArray[np.int64] | None]
 
 
 class Records(Sequence[Any]):
@@ -43,7 +44,7 @@ class Records(Sequence[Any]):
         """Return how many of these records each bin holds."""
 
     @abc.abstractmethod
-    def _open_bin(self, number: int, *, mapped: bool = False) -> _OpenBin:
+    def _open_bin(self, number: int, *, mapped: bool = False) -> OpenBin:
         """Return a bin, numbered as in `_bin_counts`."""
 
     @abc.abstractmethod
@@ -130,7 +131,7 @@ class Records(Sequence[Any]):
     def _view(self, ids: range | NDArray[np.int64]) -> View:
         return View(self, ids)
 
-    @property
+    @functools.cached_property
     def columns(self) -> ColumnsView:
         """The columns: name to an array with one element per record, loaded when first asked for."""
         return ColumnsView(self._column_names(), self._column)
@@ -222,7 +223,7 @@ class Records(Sequence[Any]):
         return MpQItr(make, workers=workers, **{"length": count, **options})
 
 
-def _records(bins: Sequence[_OpenBin], run: Run) -> list[Any]:
+def _records(bins: Sequence[OpenBin], run: Run) -> list[Any]:
     """Return the records of a run."""
     if run.which is None:
         reader, places = bins[0]
@@ -279,7 +280,7 @@ class View(Records):
     def _bin_counts(self) -> Sequence[int]:
         return [len(keys) for keys in self._bins()[1]] if len(self) else []
 
-    def _open_bin(self, number: int, *, mapped: bool = False) -> _OpenBin:
+    def _open_bin(self, number: int, *, mapped: bool = False) -> OpenBin:
         used, keys = self._bins()
         reader, _ = self._parent._open_bin(int(used[number]), mapped=mapped)
         return reader, reader.positions(keys[number])

@@ -10,8 +10,9 @@ mapping.
 
 from splitpipe.storage.bin_reader import BinReader as BinReader
 from splitpipe.storage.columns_view import ColumnsView as ColumnsView
+from splitpipe.storage.columns_view import join_columns as join_columns
 from splitpipe.storage.dataset import Dataset as Dataset
 from splitpipe.storage.writer import SplitWriter as SplitWriter
 from splitpipe.storage.writer import write_split_data as write_split_data
 
-__all__ = ("BinReader", "ColumnsView", "Dataset", "SplitWriter", "write_split_data")
+__all__ = ("BinReader", "ColumnsView", "Dataset", "SplitWriter", "join_columns", "write_split_data")

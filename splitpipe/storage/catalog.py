@@ -13,7 +13,7 @@ import time
 import uuid
 from pathlib import Path
 
-__all__ = ["Claim", "is_claimed", "new_segment_name", "segment_paths", "work_path", "work_paths"]
+__all__ = ["Claim", "is_claimed", "new_segment_name", "segment_name_beside", "segment_paths", "work_path", "work_paths"]
 
 _COMMITTED = re.compile(r"segment-([0-9a-f]{16})-[0-9a-f]{8}")
 _WORK = re.compile(r"\.writing-[0-9a-f]{32}")
@@ -35,6 +35,11 @@ def work_path(directory: Path, segment: uuid.UUID) -> Path:
 def work_paths(directory: Path) -> list[Path]:
     """Return what is being written in `directory`, or was by writers that are dead."""
     return sorted(path for path in directory.iterdir() if _WORK.fullmatch(path.name))
+
+
+def segment_name_beside(path: Path, segment: uuid.UUID) -> str:
+    """Return a name for `segment` that sorts where the segment at `path` does, which it replaces."""
+    return f"{path.name.rpartition('-')[0]}-{segment.hex[:8]}"
 
 
 def new_segment_name(directory: Path, segment: uuid.UUID) -> str:

@@ -120,6 +120,15 @@ class ColumnWriter:
         self._chunks.append(np.asarray(values, dtype))
         self._missing.append(np.zeros(len(values), np.bool_) if missing is None else missing)
 
+    def join(self, other: ColumnWriter) -> None:
+        """Keep the values of `other`, a writer of the same column, behind these."""
+        if self._values and self._dtype is not None:
+            self._flush(self._dtype)
+        self._chunks += other._chunks
+        self._missing += other._missing
+        for value in other._values:
+            self.append(value)
+
     def _flush(self, dtype: np.dtype[Any]) -> None:
         missing = np.fromiter((value is None for value in self._values), np.bool_, len(self._values))
         if missing.any():

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ColumnsView"]
+__all__ = ["ColumnsView", "join_columns"]
 
 
 class ColumnsView(Mapping[str, "NDArray[Any]"]):
@@ -38,6 +38,9 @@ class ColumnsView(Mapping[str, "NDArray[Any]"]):
     def __len__(self) -> int:
         return len(self._names)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_loaded": {}}  # who unpickles it loads what is wanted there
+
     def __repr__(self) -> str:
         return f"<columns {', '.join(self._names) or 'none'}>"
 
@@ -58,6 +61,20 @@ class ColumnsView(Mapping[str, "NDArray[Any]"]):
         """
         arrow = _extra("pyarrow")
         return arrow.table({name: _arrow_array(arrow, self[name]) for name in self})
+
+
+def join_columns(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return the parts of a column, one behind the other, as one array; what is missing in one stays missing."""
+    if len(parts) == 1:
+        return parts[0]
+    if any(isinstance(part, np.ma.MaskedArray) for part in parts):
+        masks = np.concatenate([np.ma.getmaskarray(part) for part in parts])
+        return np.ma.MaskedArray(np.concatenate([np.asarray(part) for part in parts]), masks)
+    if any(part.dtype.kind == "T" for part in parts):
+        # numpy joins no strings that may be missing with strings that may not.
+        widest = next((part.dtype for part in parts if hasattr(part.dtype, "na_object")), parts[0].dtype)
+        return np.concatenate([np.array(part.tolist(), widest) for part in parts])
+    return np.concatenate(parts)
 
 
 def _series(pandas: Any, values: NDArray[Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitpipe.codecs import Codec, is_builtin, register_codec
-from splitpipe.errors import ColumnError, NotADatasetError, PayloadError, PickleRefusedError, StorageError
+from splitpipe.errors import NotADatasetError, PayloadError, PickleRefusedError, StorageError
 from splitpipe.storage.bin_reader import BinReader
 from splitpipe.storage.catalog import segment_paths
 from splitpipe.storage.cold import read_cold
-from splitpipe.storage.columns import ColumnWriter, save_later_column
-from splitpipe.storage.durable import Disk
+from splitpipe.storage.columns_view import join_columns
 from splitpipe.storage.segment import Segment
 
-__all__ = ["Dataset", "open_segments"]
+__all__ = ["Dataset", "open_segments", "why_no_dataset"]
 
 
-def open_segments(paths: list[Path], *, verify: str = "first") -> list[Segment]:
+def open_segments(paths: Sequence[Path], *, verify: str = "first") -> list[Segment]:
     """Return the segments at `paths`, numbered on from each other, without those that another one replaces."""
     opened = [Segment(path, verify=verify) for path in paths]
     replaced = {name for segment in opened for name in segment.replaces}
@@ -62,7 +61,7 @@ class Dataset:
 
     def _open(self, paths: list[Path]) -> None:
         if not paths:
-            raise NotADatasetError(_why_no_dataset(self.path))
+            raise NotADatasetError(why_no_dataset(self.path))
         self.segments = open_segments(paths, verify=self._verify)
         self._starts = [segment.first for segment in self.segments]
         self.records = sum(segment.records for segment in self.segments)
@@ -142,41 +141,7 @@ class Dataset:
 
     def column(self, name: str) -> NDArray[Any]:
         """Return one column as an array of shape (records,)."""
-        parts = [segment.column(name) for segment in self.segments]
-        if len(parts) == 1:
-            return parts[0]
-        if any(isinstance(part, np.ma.MaskedArray) for part in parts):
-            masks = np.concatenate([np.ma.getmaskarray(part) for part in parts])
-            return np.ma.MaskedArray(np.concatenate([np.asarray(part) for part in parts]), masks)
-        if any(part.dtype.kind == "T" for part in parts):
-            return np.concatenate([np.array(part.tolist(), _joint_strings(parts)) for part in parts])
-        return np.concatenate(parts)
-
-    def add_column(self, name: str, values: Any, kind: Any = None) -> None:
-        """Add a column to the committed records, one value for each, without touching the bins.
-
-        Raises:
-            ColumnError: there is such a column, or other than one value per record, or one that does not fit.
-        """
-        if name in self.column_names():
-            raise ColumnError(f"{self.path} has a column {name!r}: choose another name")
-        listed = values.tolist() if isinstance(values, np.ndarray) and values.dtype.kind not in "M" else list(values)
-        kind = values.dtype if kind is None and isinstance(values, np.ndarray) and values.dtype.kind != "O" else kind
-        if len(listed) != self.records:
-            raise ColumnError(
-                f"{self.path} has {self.records} records, and the column {name!r} got {len(listed)} values"
-            )
-        if any(spec["name"] == name for segment in self.segments for spec in segment.info["columns"]):
-            raise ColumnError(
-                f"{self.path}: some of its records were written with a column {name!r}: choose another name"
-            )
-        typed = ColumnWriter(name, kind)
-        checked = [typed.check(value) for value in listed]
-        for segment in self.segments:
-            column = ColumnWriter(name, typed.kind)
-            for value in checked[segment.first : segment.first + segment.records]:
-                column.append(value)
-            save_later_column(segment.path, column, Disk())
+        return join_columns([segment.column(name) for segment in self.segments])
 
     def close(self) -> None:
         """Let go of the files; nothing can be read afterwards."""
@@ -201,12 +166,8 @@ class Dataset:
         self._open([self.path / name for name in state["segments"]])
 
 
-def _joint_strings(parts: list[NDArray[Any]]) -> Any:
-    with_missing = [part.dtype for part in parts if hasattr(part.dtype, "na_object")]
-    return with_missing[0] if with_missing else parts[0].dtype
-
-
-def _why_no_dataset(path: Path) -> str:
+def why_no_dataset(path: Path) -> str:
+    """Say why there is no data set at `path`, and what to do."""
     cure = "write one with splitpipe.write_split_data"
     if not path.exists():
         return f"{path}: there is no such directory: check the path, or {cure}"

@@ -10,6 +10,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from splitpipe.errors import CorruptDataError
+
 __all__ = ["Disk"]
 
 _Bytes = bytes | memoryview
@@ -28,6 +30,13 @@ class Disk:
     def __init__(self, *, synced: bool = True) -> None:
         self._synced = synced
 
+    @classmethod
+    def of(cls, durability: str) -> Disk:
+        """Return how files are written with `durability="commit"` or `"none"`; anything else is a ValueError."""
+        if durability not in ("commit", "none"):
+            raise ValueError(f'durability is "commit" or "none", and got {durability!r}')
+        return cls(synced=durability == "commit")
+
     def create(self, path: Path, head: bytes) -> None:
         """Make a new file that begins with `head`."""
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
@@ -35,6 +44,21 @@ class Disk:
             _write(fd, [head])
         finally:
             os.close(fd)
+
+    def cut(self, path: Path, length: int) -> None:
+        """Take off what a file has beyond `length`.
+
+        Raises:
+            CorruptDataError: it is missing or shorter.
+        """
+        found = path.stat().st_size if path.exists() else 0
+        if found < length:
+            raise CorruptDataError(
+                f"{path}: has {found} bytes, and had {length}: remove it with `splitpipe clean` and begin again",
+                path=str(path),
+                offset=found,
+            )
+        os.truncate(path, length)
 
     def append(self, path: Path, pieces: Sequence[_Bytes]) -> None:
         """Write `pieces` at the end of a file, and let the disk begin with them."""

@@ -53,11 +53,12 @@ class Segment:
 
     Args:
         path: the segment's directory.
-        first: the number, in the data set, of its first record; errors name records by it.
         verify: "first" checks each payload's CRC-32 the first time that this object reads it, "always" every time,
             "never" not at all.
+        check_bins: look at once whether all bins are there and as long as they were committed.
 
     Attributes:
+        first: the number, in the data set, of its first record; errors name records by it.
         records: how many records it holds.
         encoding: what its records went through.
         bin_counts: how many records each bin holds.
@@ -73,9 +74,9 @@ class Segment:
         UnknownCodecError: its records are of a codec that this process does not know.
     """
 
-    def __init__(self, path: Path, *, first: int = 0, verify: str = "first") -> None:
+    def __init__(self, path: Path, *, verify: str = "first", check_bins: bool = True) -> None:
         self.path = path
-        self.first = first
+        self.first = 0
         self._index = _open_index(path / INDEX_NAME)
         header, self.info = read_index(self._index, path / INDEX_NAME)
         self.records = header.records
@@ -98,23 +99,23 @@ class Segment:
         # Not 0 where a checksum was compared; memory that is zero until written to, and takes no room before.
         self._marks = mmap.mmap(-1, max(1, self.records))
         self._checked: NDArray[np.uint8] = np.frombuffer(self._marks, np.uint8)
-        self._check_bin_lengths()
+        for number, count in enumerate(self.bin_counts):
+            if count and check_bins:
+                self.check_bin_length(number)
 
-    def _check_bin_lengths(self) -> None:
-        for number, expected in enumerate(self.bin_lengths):
-            if not expected:
-                continue
-            path = self.path / bin_name(number)
-            try:
-                found = path.stat().st_size
-            except FileNotFoundError:
-                raise missing(path) from None
-            if found != expected:
-                raise CorruptDataError(
-                    f"{path}: is {found} bytes long, and was committed with {expected}: {CURE}",
-                    path=str(path),
-                    offset=min(found, expected),
-                )
+    def check_bin_length(self, number: int) -> None:
+        """Raise CorruptDataError unless a bin's file is there, and as long as it was committed."""
+        path, expected = self.path / bin_name(number), self.bin_lengths[number]
+        try:
+            found = path.stat().st_size
+        except FileNotFoundError:
+            raise missing(path) from None
+        if found != expected:
+            raise CorruptDataError(
+                f"{path}: is {found} bytes long, and was committed with {expected}: {CURE}",
+                path=str(path),
+                offset=min(found, expected),
+            )
 
     def _map(self, number: int) -> Any:
         """Return the map of a bin, made and checked at its first use."""

@@ -13,7 +13,7 @@ import operator
 import shutil
 import uuid
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from splitpipe.storage.catalog import Claim, new_segment_name, work_path
 from splitpipe.storage.columns import ColumnWriter
 from splitpipe.storage.durable import Disk
 from splitpipe.storage.layout import (
+    ENTRY,
     ENTRY_DTYPE,
     HEADER_BYTES,
     INDEX_NAME,
@@ -125,11 +126,67 @@ class SegmentWriter:
         self._entries.clear()
         self._waiting_bytes = 0
 
-    def publish(self, encoding: Encoding, columns: Sequence[ColumnWriter], replaces: Sequence[str]) -> Path:
-        """Make the segment visible and safe, and return its path."""
+    def sync(self) -> None:
+        """Write what waits, and make all files safe."""
+        self.flush()
+        for number in np.flatnonzero(self._begun).tolist():
+            self._disk.sync(self.work / bin_name(number))
+        self._disk.sync(self.work / INDEX_NAME)
+
+    def state(self) -> dict[str, Any]:
+        """Return, as JSON, what `resume` needs to go on from here; nothing may wait."""
+        return {
+            "splits": self._splits,
+            "shuffle": self._shuffle,
+            "records": self.records,
+            "ends": self._ends.tolist(),
+            "crcs": self._payload_crcs,
+        }
+
+    @classmethod
+    def resume(cls, work: Path, state: Mapping[str, Any], *, disk: Disk) -> SegmentWriter:
+        """Return a writer that goes on with the files in `work` from where `state()` was taken.
+
+        Raises:
+            CorruptDataError: a file is missing or shorter than it was then.
+        """
+        segment = cls(work.parent, state["splits"], shuffle=state["shuffle"], disk=disk)
+        segment._id, segment.work = uuid.UUID(work.name.removeprefix(".writing-")), work
+        segment._claim = Claim(work)
+        segment.records = state["records"]
+        segment._ends = np.array(state["ends"], np.int64)
+        segment._payload_crcs = list(state["crcs"])
+        disk.cut(work / INDEX_NAME, HEADER_BYTES + segment.records * ENTRY.size)
+        for number in range(segment._splits):
+            path = work / bin_name(number)
+            segment._begun[number] = path.exists()
+            if segment._begun[number] or segment._ends[number] > HEADER_BYTES:
+                disk.cut(path, int(segment._ends[number]))
+        return segment
+
+    def publish(
+        self,
+        encoding: Encoding,
+        columns: Sequence[ColumnWriter],
+        replaces: Sequence[str],
+        *,
+        before_rename: Callable[[Path], None] | None = None,
+        name: Callable[[uuid.UUID], str] | None = None,
+    ) -> Path:
+        """Make the segment visible and safe, and return its path.
+
+        Args:
+            encoding: what its payloads went through.
+            columns: its columns, each with a value for each record.
+            replaces: names of the segments that it stands for.
+            before_rename: called with its directory, to remove what the segment does not need.
+            name: gives it a name for its id; by default one behind all others.
+        """
         self.flush()
         self._seal(encoding, columns, replaces)
-        final = self._directory / new_segment_name(self._directory, self._id)
+        if before_rename is not None:
+            before_rename(self.work)
+        final = self._directory / (name(self._id) if name else new_segment_name(self._directory, self._id))
         self._disk.publish(self.work, final)
         self._release()
         return final
@@ -137,6 +194,10 @@ class SegmentWriter:
     def discard(self) -> None:
         """Remove what was written."""
         shutil.rmtree(self.work, ignore_errors=True)
+        self._release()
+
+    def leave(self) -> None:
+        """Let go of the files without removing them."""
         self._release()
 
     def _release(self) -> None:

@@ -23,7 +23,7 @@ from splitpipe.storage.layout import MAX_BINS, MAX_RECORD_BYTES
 from splitpipe.storage.segment import Segment
 from splitpipe.storage.segment_writer import SegmentWriter
 
-__all__ = ["SplitWriter", "write_split_data"]
+__all__ = ["SplitWriter", "fit_existing", "write_split_data"]
 
 # Payloads wait until they are this much together: what the CPU's cache holds.
 _CHUNK_BYTES = 2 << 20
@@ -33,8 +33,6 @@ _OBJECT_BYTES = 64
 _MAX_SOME = 256
 # A segment ends at this many records, whatever their size: sealing it sorts them in memory.
 _MAX_SEGMENT_RECORDS = 1 << 24
-
-_DURABILITIES = ("commit", "none")
 
 
 class SplitWriter:
@@ -81,51 +79,22 @@ class SplitWriter:
             raise ValueError(f"splits is the number of bins, 1 to {MAX_BINS}, and got {splits}")
         if max_bin_bytes < 1:
             raise ValueError(f"max_bin_bytes is a number of bytes, at least 1, and got {max_bin_bytes}")
-        if durability not in _DURABILITIES:
-            raise ValueError(f'durability is "commit" or "none", and got {durability!r}')
         self._directory = Path(target_dir)
         self._splits = splits
         self._encoding = Encoding.of(codec)
         self._kinds = column_kinds(columns)
         self._shuffle = shuffle
         self._max_bin_bytes = max_bin_bytes
-        self._disk = Disk(synced=durability == "commit")
+        self._disk = Disk.of(durability)
         self._replaces: list[Path] = segment_paths(self._directory) if start_clean else []
         if not start_clean:
-            self._fit_existing()
+            self._encoding, self._kinds = fit_existing(self._directory, self._encoding, self._kinds)
         if not self._directory.is_dir():
             self._directory.mkdir(parents=True, exist_ok=True)
             self._disk.sync(self._directory.parent)
         self._state = "open"
         self._committed = 0
         self._begin_segment()
-
-    def _fit_existing(self) -> None:
-        """Take on what the data that is there has, and refuse what it cannot have."""
-        paths = segment_paths(self._directory)
-        if not paths:
-            return
-        with contextlib.closing(Segment(paths[-1])) as newest:
-            if difference := self._encoding.difference(newest.encoding):
-                raise CodecError(
-                    f"{self._directory}: this writer and the data that is there are of {difference}: write with "
-                    f"codec={newest.encoding.name!r}, or to another directory"
-                )
-            if self._encoding.codec.spec() != newest.encoding.codec.spec():
-                self._encoding = Encoding(newest.encoding.codec, self._encoding.compression)
-            if set(newest.column_types) != set(self._kinds):
-                raise ColumnError(
-                    f"{self._directory} has the columns {sorted(newest.column_types)}, and this writer has "
-                    f"{sorted(self._kinds)}: every record of a data set carries the same columns"
-                )
-            for name, stored in newest.column_types.items():
-                declared = ColumnWriter(name, self._kinds[name]).type_name if self._kinds[name] is not None else stored
-                if declared != stored:
-                    raise ColumnError(
-                        f"{self._directory}: column {name!r} holds {stored}, and this writer declares {declared}: "
-                        "declare what is there"
-                    )
-                self._kinds[name] = str if stored == "str" else np.dtype(stored)
 
     def _begin_segment(self) -> None:
         self._segment = SegmentWriter(self._directory, self._splits, shuffle=self._shuffle, disk=self._disk)
@@ -276,6 +245,38 @@ class SplitWriter:
     def __repr__(self) -> str:
         waiting = self._segment.records + len(self._payloads)
         return f"<SplitWriter {self._directory}: {self._committed} records committed, {waiting} waiting, {self._state}>"
+
+
+def fit_existing(directory: Path, encoding: Encoding, kinds: dict[str, Any]) -> tuple[Encoding, dict[str, Any]]:
+    """Return the encoding and the column types for data that is to be appended to `directory`.
+
+    Raises:
+        CodecError: it is of another codec than the data that is there.
+        ColumnError: it has other columns.
+    """
+    paths = segment_paths(directory)
+    if not paths:
+        return encoding, kinds
+    with contextlib.closing(Segment(paths[-1])) as newest:
+        if difference := encoding.difference(newest.encoding):
+            raise CodecError(
+                f"{directory}: the new data and that which is there are of {difference}: write with "
+                f"codec={newest.encoding.name!r}, or to another directory"
+            )
+        if set(newest.column_types) != set(kinds):
+            raise ColumnError(
+                f"{directory} has the columns {sorted(newest.column_types)}, and the new data has {sorted(kinds)}: "
+                "every record of a data set carries the same columns"
+            )
+        for name, stored in newest.column_types.items():
+            declared = stored if kinds[name] is None else ColumnWriter(name, kinds[name]).type_name
+            if declared != stored:
+                raise ColumnError(
+                    f"{directory}: column {name!r} holds {stored}, and is declared as {declared}: declare what is there"
+                )
+        fitted = {name: str if stored == "str" else np.dtype(stored) for name, stored in newest.column_types.items()}
+        # A dtype that the first record would tell is known already.
+        return Encoding(newest.encoding.codec, encoding.compression), {name: fitted[name] for name in kinds}
 
 
 def write_split_data(

@@ -206,7 +206,7 @@ def test_another_codec_or_other_columns_than_the_data_has_are_refused(tmp_path: 
 
     with pytest.raises(CodecError, match="codec 'pickle' and codec 'bytes': write with codec='bytes'"):
         SplitWriter(tmp_path, codec="pickle")
-    with pytest.raises(ValueError, match=r"has the columns \[\], and this writer has \['label'\]"):
+    with pytest.raises(ValueError, match=r"has the columns \[\], and the new data has \['label'\]"):
         SplitWriter(tmp_path, columns=["label"])
 
 
