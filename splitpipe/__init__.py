@@ -10,20 +10,38 @@ from splitpipe.loader import concat as concat
 from splitpipe.loader import mix as mix
 from splitpipe.pipeline import MpQItr as MpQItr
 from splitpipe.pipeline import PipelineStats as PipelineStats
+from splitpipe.storage import CleanReport as CleanReport
+from splitpipe.storage import SalvageReport as SalvageReport
 from splitpipe.storage import SplitWriter as SplitWriter
+from splitpipe.storage import VerifyReport as VerifyReport
+from splitpipe.storage import add_column as add_column
+from splitpipe.storage import clean as clean
+from splitpipe.storage import compact as compact
+from splitpipe.storage import merge as merge
+from splitpipe.storage import salvage as salvage
+from splitpipe.storage import verify as verify
 from splitpipe.storage import write_split_data as write_split_data
 
 __all__ = (
+    "CleanReport",
     "Codec",
     "Lane",
     "MpQItr",
     "PipelineStats",
+    "SalvageReport",
     "SplitDataLoader",
     "SplitWriter",
+    "VerifyReport",
+    "add_column",
     "build_split_data",
+    "clean",
+    "compact",
     "concat",
     "current_lane",
+    "merge",
     "mix",
     "register_codec",
+    "salvage",
+    "verify",
     "write_split_data",
 )

@@ -60,26 +60,26 @@ def build_split_data(
 ) -> int:
     """Append the records that `read_fn` makes of `inputs` to the data set in `target_dir`; return how many.
 
-    Records come in the order of the inputs, whatever the number of workers, and are committed at once at the end: of a
-    build that fails or is killed, none is visible. Its work is kept from time to time, for `resume=True` to go on from.
+    Records come in the order of the inputs, and are committed at once at the end: of a build that fails or is killed,
+    none is visible. Its work is kept from time to time, for `resume=True` to go on from.
 
     Args:
         target_dir: the directory, made if missing. Data already there is appended to.
         inputs: what the records are made from, such as file names; all of them are held in memory.
         read_fn: called in a worker with one input. Returns a record; or (record, {column: value}), with `columns`; or
             None for no record; or is a generator of any of these.
-        workers: how many processes; by default as many as there are cores, and 0 reads in the calling thread.
+        workers: how many processes; by default one per core, and 0 reads in the calling thread.
         splits: how many bins the records are scattered over.
         codec: as of `write_split_data`; encoding and compressing are done by the workers.
         columns: metadata beside each record: names, or {name: type}.
-        shuffle: scatter in a random order instead of a rotating one.
-        start_clean: replace what the directory held instead of appending to it.
+        shuffle: scatter in a random order.
+        start_clean: replace what the directory held.
         on_error: when `read_fn` raises, "raise" ends the build; "skip" logs a warning and goes on; a function is called
             with the input and the exception, and may raise. What a generator yielded before it raised is kept.
         resume: go on where a build of the same inputs was killed or failed; if there was none, begin.
         progress: show a bar with rate and time left; needs `pip install "splitpipe[progress]"`.
-        durability: "commit" waits until the data is on the disk; "none" does not.
-        start: how workers are started, as of `MpQItr`.
+        durability: as of `SplitWriter`.
+        start: as of `MpQItr`.
 
     Raises:
         BuildInputError: `read_fn` raised, and `on_error` is "raise"; its `__cause__` is what was raised.
@@ -90,8 +90,7 @@ def build_split_data(
     """
     listed = list(inputs)
     build = _Build(Path(target_dir), listed, splits, codec, columns, shuffle, start_clean, resume, durability)
-    if workers is None:
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = _cores() if workers is None else workers
     failed = _Failures(listed, on_error)
     turns = build.turns(workers)
     bar: Iterable[int] = build.run(turns, read_fn, workers, start, failed)
@@ -103,6 +102,11 @@ def build_split_data(
         return build.commit()
     finally:
         build.close()
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Failures:

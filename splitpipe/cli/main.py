@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from splitpipe.cli import demo
+from splitpipe.cli import care, demo, look
 from splitpipe.cli.usage import UsageError
 from splitpipe.errors import SplitpipeError
 
@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="splitpipe", description="Split a dataset into bins; pipe it to your loop.")
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+    look.add_verbs(verbs)
+    care.add_verbs(verbs)
     demo.add_verb(verbs)
     options = parser.parse_args(arguments)
     if options.version:
@@ -45,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as exc:
         print(f"splitpipe: {exc}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        sys.stdout = None  # whoever read it has seen enough (`| head`); nothing is to be flushed at exit
+        return 0
     except (SplitpipeError, OSError) as exc:
         print(f"splitpipe: {exc}", file=sys.stderr)
         return 1

@@ -52,7 +52,7 @@ def clean(data_dir: str | os.PathLike[str], *, dry_run: bool = False, force: boo
     path = Path(data_dir)
     if not path.is_dir():
         raise NotADatasetError(why_no_dataset(path))
-    removed, kept = list(_replaced(path)), []
+    removed, kept = _replaced(path), list[Path]()
     for work in work_paths(path):
         dead = time.time() - work.stat().st_mtime > _MIN_AGE_S and not is_claimed(work)
         (removed if dead or force else kept).append(work)

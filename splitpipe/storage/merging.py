@@ -79,17 +79,21 @@ def _copy_segment(path: Path, target: Path, segment: uuid.UUID) -> None:
     claim = Claim(work)
     try:
         for file in sorted(path.iterdir()):
-            try:
-                os.link(file, work / file.name)
-            except OSError:  # another file system, or one without links
-                shutil.copy2(file, work / file.name)
-                Disk().sync(work / file.name)
+            _link(file, work / file.name)
         Disk().publish(work, target / new_segment_name(target, segment))
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
     finally:
         claim.release()
+
+
+def _link(file: Path, copy: Path) -> None:
+    try:
+        os.link(file, copy)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(file, copy)
+        Disk().sync(copy)
 
 
 def compact(data_dir: str | os.PathLike[str], splits: int | None = None, *, progress: bool = False) -> int:

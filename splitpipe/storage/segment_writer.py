@@ -30,6 +30,7 @@ from splitpipe.storage.layout import (
     HEADER_BYTES,
     INDEX_NAME,
     INFO_NAME,
+    MAX_BINS,
     OFFSET_BITS,
     ROW_DTYPE,
     BinFooter,
@@ -55,12 +56,17 @@ class SegmentWriter:
         shuffle: scatter in a random order instead of a rotating one.
         disk: how files are written.
 
+    Raises:
+        ValueError: `splits` is out of range.
+
     Attributes:
         records: how many were appended.
         work: where the segment lies until it is published.
     """
 
     def __init__(self, directory: Path, splits: int, *, shuffle: bool, disk: Disk) -> None:
+        if not 1 <= splits <= MAX_BINS:
+            raise ValueError(f"splits is the number of bins, 1 to {MAX_BINS}, and got {splits}")
         self._directory = directory
         self._splits = splits
         self._shuffle = shuffle

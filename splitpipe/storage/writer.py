@@ -19,7 +19,7 @@ from splitpipe.progress import progress_bar
 from splitpipe.storage.catalog import segment_paths
 from splitpipe.storage.columns import ColumnWriter, column_kinds
 from splitpipe.storage.durable import Disk
-from splitpipe.storage.layout import MAX_BINS, MAX_RECORD_BYTES
+from splitpipe.storage.layout import MAX_RECORD_BYTES
 from splitpipe.storage.segment import Segment
 from splitpipe.storage.segment_writer import SegmentWriter
 
@@ -75,8 +75,6 @@ class SplitWriter:
         max_bin_bytes: int = 256 << 20,
         durability: str = "commit",
     ) -> None:
-        if not 1 <= splits <= MAX_BINS:
-            raise ValueError(f"splits is the number of bins, 1 to {MAX_BINS}, and got {splits}")
         if max_bin_bytes < 1:
             raise ValueError(f"max_bin_bytes is a number of bytes, at least 1, and got {max_bin_bytes}")
         self._directory = Path(target_dir)
