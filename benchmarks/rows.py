@@ -76,7 +76,7 @@ class Epochs:
 
     def check(self, source: RowSource) -> None:
         """Read everything, and raise unless it is what was written, in batches of the right size."""
-        batches = [source.rows_of(batch) for batch in source.epoch()]
+        batches = [_rows_of(source, batch) for batch in source.epoch()]
         if any(len(rows) != BATCH for rows in batches[:-1]):
             raise WrongRowsError(f"{source.name}: not all batches are of {BATCH} rows")
         if (got := Sum.of(batches)) != self._all:
@@ -103,12 +103,19 @@ class Epochs:
             seconds += perf_counter() - start
             if batch is None:
                 break
-            rows = source.rows_of(batch)
+            rows = _rows_of(source, batch)
             count += len(rows)
             last_bytes += int(rows[:, -1].sum())
         if (count, last_bytes) != (self._all.rows, self._last_bytes):
             raise WrongRowsError(f"{source.name}: the rows read are not those that were written")
         return Sample(seconds, count, self._size)
+
+
+def _rows_of(source: RowSource, batch: Any) -> Rows:
+    try:
+        return source.rows_of(batch)
+    except ValueError as error:
+        raise WrongRowsError(f"{source.name}: {error}") from error
 
 
 WORKLOADS = ("first epoch", "later epoch")
