@@ -183,6 +183,15 @@ class Report:
         console = Console(highlight=False)
         if not console.is_terminal:
             console.width = 130  # a file or a pipe: wide enough that no cell wraps
+        if self.rows:
+            console.print(self._table())
+        for text in self.remarks:
+            console.print(text, soft_wrap=True, markup=False)
+        console.print(self.facts, soft_wrap=True)
+        for name, reason in self.absent.items():
+            console.print(f"skipped {name}: {reason}", soft_wrap=True, markup=False)
+
+    def _table(self) -> Table:
         table = Table(title=self.title, caption="median (smallest..largest) of the repeats")
         for heading in ("workload", "contender"):
             table.add_column(heading, no_wrap=True)
@@ -191,13 +200,7 @@ class Report:
         for row, following in zip(self.rows, [*self.rows[1:], None], strict=True):
             last = following is None or following.workload != row.workload
             table.add_row(*self._cells(row), end_section=last)
-        if self.rows:
-            console.print(table)
-        for text in self.remarks:
-            console.print(text, soft_wrap=True, markup=False)
-        console.print(self.facts, soft_wrap=True)
-        for name, reason in self.absent.items():
-            console.print(f"skipped {name}: {reason}", soft_wrap=True, markup=False)
+        return table
 
     def _cells(self, row: Row) -> Iterator[str]:
         yield row.workload

@@ -93,6 +93,12 @@ def test_scale_shows_the_ratio_to_the_smaller_set_and_the_memory_of_readers(tmp_
     assert list(tmp_path.glob("splitpipe-bench-*")) == []
 
 
+def test_a_benchmark_of_memory_alone_shows_no_table(tmp_path: Path) -> None:
+    tiny = ("--open", "100", "1000", "--reads", "300", "--readers", "1", "--repeats", "1", "--workload", "memory")
+    printed = run("benchmarks.scale", *tiny, scratch=tmp_path)
+    assert printed.startswith("memory: 1 readers of 1,000 records: ")
+
+
 def test_only_measures_the_named_contender(tmp_path: Path) -> None:
     printed = run("benchmarks.storage", "--records", "500", "--repeats", "1", "--only", "splitpipe", scratch=tmp_path)
     assert "splitdataloader" not in printed
