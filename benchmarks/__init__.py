@@ -1,1 +1,1 @@
-"""splitpipe measured beside its peers: `python -m benchmarks.storage`, `python -m benchmarks.transport`."""
+"""splitpipe measured: `python -m benchmarks.storage`, `rows` and `transport` beside its peers, `scale` by itself."""

@@ -1,4 +1,4 @@
-"""What both benchmarks share: contenders, interleaved repeats, medians with their spread, one table.
+"""What all benchmarks share: contenders, interleaved repeats, medians with their spread, one table.
 
 A run of one contender is followed by a run of the next, and the order turns with every repeat, so that a
 machine that slows down for a while slows all of them down. A ratio is taken within a repeat, between
@@ -19,7 +19,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 try:
     from rich.console import Console
@@ -78,7 +78,7 @@ class Row:
     Attributes:
         costs: seconds per item.
         rates: bytes per second.
-        ratios: this contender's cost over splitpipe's in the same repeat; empty if splitpipe did not run.
+        ratios: this contender's cost over the baseline's in the same repeat; empty if the baseline did not run.
     """
 
     workload: str
@@ -102,7 +102,7 @@ def present(
     return able, {name: reason for name, reason in reasons.items() if reason is not None}
 
 
-def measure(workload: str, tasks: Sequence[Task], repeats: int) -> list[Row]:
+def measure(workload: str, tasks: Sequence[Task], repeats: int, baseline: str = BASELINE) -> list[Row]:
     """Run every task `repeats` times, interleaved, and return one row for each."""
     samples: dict[str, list[Sample]] = {task.contender: [] for task in tasks}
     for repeat in range(repeats):
@@ -110,7 +110,7 @@ def measure(workload: str, tasks: Sequence[Task], repeats: int) -> list[Row]:
         for task in (*tasks[turn:], *tasks[:turn]):
             samples[task.contender].append(task.run())
     costs = {name: [run.seconds / run.items for run in runs] for name, runs in samples.items()}
-    base = costs.get(BASELINE, [])
+    base = costs.get(baseline, [])
     return [
         Row(
             workload,
@@ -153,42 +153,54 @@ def spread(values: Sequence[float], form: str) -> str:
     return middle if len(values) == 1 else f"{middle} ({min(values):{form}}..{max(values):{form}})"
 
 
-def _ratio(row: Row) -> str:
-    if row.contender == BASELINE:
-        return "1"
-    return spread(row.ratios, ".2f") if row.ratios else "-"
-
-
 class Report:
-    """The table of one benchmark; fill it with `add`, then `show` it and `save` it."""
+    """The table of one benchmark; fill it with `add` and `remark`, then `show` it and `save` it."""
 
-    def __init__(self, title: str, contenders: Iterable[type[Contender]], absent: dict[str, str]) -> None:
+    def __init__(
+        self,
+        title: str,
+        contenders: Iterable[type[Contender]],
+        absent: dict[str, str],
+        baseline: str = BASELINE,
+    ) -> None:
         self.title = title
+        self.baseline = baseline
         self.facts = facts(contenders)
         self.absent = absent
         self.rows: list[Row] = []
+        self.remarks: dict[str, Any] = {}
 
     def add(self, rows: Iterable[Row]) -> None:
         """Take the rows of one workload."""
         self.rows.extend(rows)
+
+    def remark(self, text: str, measured: Any) -> None:
+        """Take a line to print below the table, and the figures that it stands for, as JSON takes them."""
+        self.remarks[text] = measured
 
     def show(self) -> None:
         """Print the table, the machine, and who was skipped and why."""
         console = Console(highlight=False)
         if not console.is_terminal:
             console.width = 130  # a file or a pipe: wide enough that no cell wraps
+        if self.rows:
+            console.print(self._table())
+        for text in self.remarks:
+            console.print(text, soft_wrap=True, markup=False)
+        console.print(self.facts, soft_wrap=True)
+        for name, reason in self.absent.items():
+            console.print(f"skipped {name}: {reason}", soft_wrap=True, markup=False)
+
+    def _table(self) -> Table:
         table = Table(title=self.title, caption="median (smallest..largest) of the repeats")
         for heading in ("workload", "contender"):
             table.add_column(heading, no_wrap=True)
-        for heading in ("µs each", "per second", "GB/s", "times splitpipe's cost"):
+        for heading in ("µs each", "per second", "GB/s", f"times {self.baseline}'s cost"):
             table.add_column(heading, justify="right", no_wrap=True)
         for row, following in zip(self.rows, [*self.rows[1:], None], strict=True):
             last = following is None or following.workload != row.workload
             table.add_row(*self._cells(row), end_section=last)
-        console.print(table)
-        console.print(self.facts, soft_wrap=True)
-        for name, reason in self.absent.items():
-            console.print(f"skipped {name}: {reason}", soft_wrap=True, markup=False)
+        return table
 
     def _cells(self, row: Row) -> Iterator[str]:
         yield row.workload
@@ -196,20 +208,24 @@ class Report:
         yield spread([cost * 1e6 for cost in row.costs], ".2f")
         yield f"{1 / statistics.median(row.costs):,.0f}"
         yield f"{statistics.median(row.rates) / 1e9:.3f}"
-        yield _ratio(row)
+        if row.contender == self.baseline:
+            yield "1"
+        else:
+            yield spread(row.ratios, ".2f") if row.ratios else "-"
 
     def save(self, path: Path) -> None:
         """Write everything measured, every repeat of it, as JSON."""
-        content = {"title": self.title, "facts": self.facts, "skipped": self.absent}
+        content = {"title": self.title, "facts": self.facts, "skipped": self.absent, "remarks": self.remarks}
         path.write_text(json.dumps({**content, "rows": [asdict(row) for row in self.rows]}, indent=2) + "\n")
 
 
 def options(description: str, names: Sequence[str], workloads: Sequence[str]) -> argparse.ArgumentParser:
-    """Return a parser of the options that every benchmark has."""
+    """Return a parser of the options that every benchmark has; without `--only` if there are no names."""
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=description, formatter_class=layout)
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of everything (default 5)")
-    parser.add_argument("--only", action="append", default=[], choices=names, help="these contenders alone")
+    if names:
+        parser.add_argument("--only", action="append", default=[], choices=names, help="these contenders alone")
     parser.add_argument("--workload", action="append", default=[], choices=workloads, help="these alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement to FILE")
     return parser

@@ -1,8 +1,8 @@
-"""How fast do records go to disk and come back, beside LMDB, bagz and splitdataloader?
+"""How fast do records go to disk and come back, beside LMDB, bagz, array_record and splitdataloader?
 
 Method: records of 100 to 1000 random bytes, the same for all. Every writer has its bytes on the disk before
-the clock stops: splitpipe and LMDB (one transaction, `sync=True`) do that on commit; for bagz and
-splitdataloader `fsync` of every file follows, on the clock. Reading is from the page cache, through one
+the clock stops: splitpipe and LMDB (one transaction, `sync=True`) do that on commit; for bagz, array_record
+and splitdataloader `fsync` of every file follows, on the clock. Reading is from the page cache, through one
 open handle. The first pass of every reader over the records is not timed and compares every byte (count,
 lengths and CRCs; that is also when splitpipe verifies its bins); the timed passes touch each record and
 compare the sum of the last bytes, so that a reader that returns something else cannot win.
@@ -15,8 +15,9 @@ compare the sum of the last bytes, so that a reader that returns something else 
     first epoch    open, then all records shuffled; splitpipe checks every CRC on the way
     later epoch    all records shuffled, on a handle that has read them before
 
-LMDB and bagz have no shuffled epoch: LMDB is shown with its sequential scan, bagz with reads along a
-permutation. Data lies in a temporary directory (set TMPDIR to choose the disk) that is removed at the end.
+LMDB, bagz and array_record have no shuffled epoch: LMDB is shown with its sequential scan, bagz with reads
+along a permutation, array_record with batched reads along one. Data lies in a temporary directory (set TMPDIR
+to choose the disk) that is removed at the end.
 """
 
 from __future__ import annotations

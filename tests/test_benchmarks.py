@@ -8,15 +8,21 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 pytest.importorskip("rich", reason="the benchmarks need the extra `bench`")
 
 from benchmarks.harness import Row, Sample, Task, measure, spread
+from benchmarks.peers.rowsources import Rows, RowSource, SplitpipeRows, SplitpipeTrees
 from benchmarks.peers.stores import SplitpipeStore
+from benchmarks.rows import Epochs, WrongRowsError, make_rows
+from benchmarks.scale import Numbered, WrongNumberError, private, standing
 from benchmarks.storage import Workloads, WrongRecordsError, make_records
 from benchmarks.transport import WrongItemError, take
+from splitpipe import write_split_data
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,6 +63,40 @@ def test_transport_shows_splitpipe_beside_the_standard_library_and_names_the_ski
     names = ["splitpipe", "multiprocessing.Queue"]
     assert [(row["workload"], row["contender"]) for row in rows] == [(w, n) for w in ("100 B", "1 MB") for n in names]
     assert all(len(row["ratios"]) == 1 for row in rows)
+
+
+def test_rows_shows_splitpipe_beside_numpy_and_names_the_skipped(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    tiny = ("--rows", "600", "--repeats", "1", "--json", str(figures))
+    printed = run("benchmarks.rows", *tiny, hidden=["h5py"], scratch=tmp_path)
+    assert "skipped h5py: No module named 'h5py' (pip install h5py)" in printed
+    rows = json.loads(figures.read_text())["rows"]
+    names = ["splitpipe", "splitpipe tree", "numpy.take", "numpy.memmap"]
+    expected = [(workload, name) for workload in ("first epoch", "later epoch") for name in names]
+    assert [(row["workload"], row["contender"]) for row in rows] == expected
+    assert list(tmp_path.glob("splitpipe-bench-*")) == []
+
+
+def test_scale_shows_the_ratio_to_the_smaller_set_and_the_memory_of_readers(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    tiny = ("--open", "100", "1000", "--get", "100", "1000", "--reads", "300", "--readers", "2", "--repeats", "2")
+    printed = run("benchmarks.scale", *tiny, "--json", str(figures), scratch=tmp_path)
+    assert "times smaller's cost" in printed
+    content = json.loads(figures.read_text())
+    expected = [(workload, name) for workload in ("open", "get") for name in ("smaller", "larger")]
+    assert [(row["workload"], row["contender"]) for row in content["rows"]] == expected
+    assert all(len(row["ratios"]) == 2 for row in content["rows"])
+    ((text, taken),) = content["remarks"].items()
+    assert text.startswith("memory: 2 readers of 1,000 records: ")
+    assert text in printed
+    assert [len(each) for kind in ("readers", "numpy alone") for each in taken[kind]] == [2, 2, 2, 2]
+    assert list(tmp_path.glob("splitpipe-bench-*")) == []
+
+
+def test_a_benchmark_of_memory_alone_shows_no_table(tmp_path: Path) -> None:
+    tiny = ("--open", "100", "1000", "--reads", "300", "--readers", "1", "--repeats", "1", "--workload", "memory")
+    printed = run("benchmarks.scale", *tiny, scratch=tmp_path)
+    assert printed.startswith("memory: 1 readers of 1,000 records: ")
 
 
 def test_only_measures_the_named_contender(tmp_path: Path) -> None:
@@ -106,6 +146,76 @@ def test_a_reader_that_returns_other_records_is_caught_by_the_check_and_by_the_c
         workloads.check(store)
     with pytest.raises(WrongRecordsError):
         workloads.by_name["scan"](store)
+
+
+class _BrokenRows(SplitpipeRows):
+    """A reader that returns the right number of rows, but one batch twice instead of another."""
+
+    def epoch(self) -> Iterator[Any]:
+        batches = [*super().epoch()]
+        return iter([batches[1], *batches[1:]])
+
+
+class _ShortRows(SplitpipeRows):
+    """A reader that leaves out a batch."""
+
+    def epoch(self) -> Iterator[Any]:
+        return iter([*super().epoch()][1:])
+
+
+class _WrongLabels(SplitpipeTrees):
+    """A reader that returns the right images with other labels."""
+
+    def epoch(self) -> Iterator[Any]:
+        return ({**batch, "label": batch["label"] + 1} for batch in super().epoch())
+
+
+@pytest.mark.parametrize("kind", [_BrokenRows, _ShortRows, _WrongLabels])
+def test_a_reader_that_returns_other_rows_is_caught_by_the_check_and_by_the_clock(
+    kind: type[RowSource], tmp_path: Path
+) -> None:
+    rows: Rows = make_rows(600)
+    epochs = Epochs(rows)
+    source = kind(tmp_path / "data")
+    source.write(rows)
+    source.open()
+    with pytest.raises(WrongRowsError):
+        epochs.check(source)
+    for workload in epochs.by_name.values():
+        with pytest.raises(WrongRowsError):
+            workload(source)
+
+
+class _BrokenNumbers(Numbered):
+    """A reader that returns each record in the place of the next."""
+
+    def data(self) -> Sequence[bytes]:
+        records = [*super().data()]
+        return [records[-1], *records[:-1]]
+
+
+def test_a_reader_that_returns_another_number_is_caught_by_the_clock(tmp_path: Path) -> None:
+    numbers = _BrokenNumbers(tmp_path / "data", 1000, 32)
+    numbers.write()
+    with pytest.raises(WrongNumberError, match="another at 500"):
+        numbers.open()
+    with pytest.raises(WrongNumberError, match="not those that were asked for"):
+        numbers.get([*numbers.data()[:-1], bytes(32)], 1000)
+
+
+def test_a_large_set_that_holds_other_numbers_is_caught_while_it_is_warmed_and_by_the_readers(tmp_path: Path) -> None:
+    write_split_data(tmp_path / "data", ((number ^ 1).to_bytes(32, "big") for number in range(101)))
+    with pytest.raises(WrongNumberError, match="add up to"):
+        Numbered(tmp_path / "data", 101, 32).warmed()
+    with pytest.raises(WrongNumberError, match="a reader ended early"), standing(2, str(tmp_path / "data"), "50"):
+        pass
+
+
+def test_readers_stand_still_while_their_memory_is_taken_and_are_gone_afterwards(tmp_path: Path) -> None:
+    Numbered(tmp_path / "data", 100, 32).write()
+    with standing(2, str(tmp_path / "data"), "50") as pids:
+        assert all(used > 1 for used in private(pids))
+    assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
 def test_a_lost_item_ends_the_transport_benchmark() -> None:

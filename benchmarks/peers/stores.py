@@ -1,4 +1,4 @@
-"""Stores of records: splitpipe, LMDB, bagz and splitdataloader behind one set of methods.
+"""Stores of records: splitpipe, LMDB, bagz, array_record and splitdataloader behind one set of methods.
 
 Each uses its own fastest documented way for the job. Loops run in C (`map`, `chain`), so that what is timed
 is the library and not this file.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import os
 import struct
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -194,6 +195,57 @@ class BagzStore(Store):
         return map(self._reader.__getitem__, order.tolist())
 
 
+class ArrayRecordStore(Store):
+    """array_record with a record in each group, uncompressed; its shuffled epoch is batched reads of a permutation.
+
+    The reader's options are those that its documentation gives for random access.
+    """
+
+    name = "array_record"
+    module = "array_record.python.array_record_module"
+    package = "array_record"
+    shuffle_note = "permutation"
+    _file = "records.array_record"
+    _chunk = 1024  # records of one read in the shuffled epoch
+
+    def write(self, target: Path, records: Sequence[bytes]) -> None:
+        from array_record.python.array_record_module import ArrayRecordWriter
+
+        target.mkdir()
+        writer = ArrayRecordWriter(str(target / self._file), "group_size:1,uncompressed")
+        deque(map(writer.write, records), maxlen=0)
+        writer.close()
+        _flush(target)
+
+    def open(self) -> None:
+        from array_record.python.array_record_module import ArrayRecordReader
+
+        options = "readahead_buffer_size:0,max_parallelism:0"
+        self._reader: Any = ArrayRecordReader(str(self.directory / self._file), options)
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def length(self) -> int:
+        return int(self._reader.num_records())
+
+    def get(self, ids: Iterable[int]) -> Iterator[bytes]:
+        seek, read = self._reader.seek, self._reader.read
+        for number in ids:  # a range or list of one number goes through the library's threads and costs more
+            seek(number)
+            yield read()
+
+    def gather(self, batches: Iterable[Sequence[int]]) -> Iterator[bytes]:
+        return chain.from_iterable(map(self._reader.read, batches))
+
+    def scan(self) -> Iterator[bytes]:
+        return iter(self._reader.read_all())
+
+    def shuffled(self) -> Iterator[bytes]:
+        order = np.random.default_rng().permutation(self.length()).tolist()
+        return self.gather(order[start : start + self._chunk] for start in range(0, len(order), self._chunk))
+
+
 class SplitdataloaderStore(Store):
     """The library whose interface splitpipe continues: bins of length-prefixed records, no checksums."""
 
@@ -243,4 +295,4 @@ def _flush(directory: Path) -> None:
             os.close(descriptor)
 
 
-STORES: tuple[type[Store], ...] = (SplitpipeStore, LmdbStore, BagzStore, SplitdataloaderStore)
+STORES: tuple[type[Store], ...] = (SplitpipeStore, LmdbStore, BagzStore, ArrayRecordStore, SplitdataloaderStore)
