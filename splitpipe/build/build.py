@@ -74,10 +74,10 @@ def build_split_data(
         columns: metadata beside each record: names, or {name: type}.
         shuffle: scatter in a random order.
         start_clean: replace what the directory held.
-        on_error: when `read_fn` raises, "raise" ends the build; "skip" logs a warning and goes on; a function is called
-            with the input and the exception, and may raise. What a generator yielded before it raised is kept.
+        on_error: "raise" ends the build when `read_fn` raises; "skip" logs a warning; a function is called with the
+            input and the exception, and may raise. What a generator yielded before it raised is kept.
         resume: go on where a build of the same inputs was killed or failed; if there was none, begin.
-        progress: show a bar with rate and time left; needs `pip install "splitpipe[progress]"`.
+        progress: show a bar with rate and time left.
         durability: as of `SplitWriter`.
         start: as of `MpQItr`.
 
@@ -85,8 +85,7 @@ def build_split_data(
         BuildInputError: `read_fn` raised, and `on_error` is "raise"; its `__cause__` is what was raised.
         WorkerDiedError: a worker was killed.
         RecordTypeError: workers made records of different dtypes.
-        ColumnError: a column's value does not fit.
-        StorageError: with `resume`, what was left is of other inputs or settings.
+        StorageError: what was left to `resume` is of other inputs or settings.
     """
     listed = list(inputs)
     build = _Build(Path(target_dir), listed, splits, codec, columns, shuffle, start_clean, resume, durability)
