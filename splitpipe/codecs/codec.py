@@ -45,14 +45,13 @@ class Codec(abc.ABC):
             PayloadError: `encode` makes no such bytes.
         """
 
-    def batch(self, rows: NDArray[np.uint8], picks: NDArray[np.int64]) -> Any:
-        """Return one value that holds the records at `picks` of `rows`; None if these cannot be taken together.
+    def batch(self, payloads: NDArray[np.void]) -> Any:
+        """Return one value that holds the records of `payloads`, of one size; None if they cannot be taken together.
 
         Args:
-            rows: payloads of one length lying side by side in the mapped file, shape (records, length), read-only.
-            picks: which of them, at least one, in the order asked for.
+            payloads: at least one, shape (records,), memory that belongs to the batch.
         """
-        del rows, picks
+        del payloads
 
     def collate(self, records: Sequence[Any]) -> Any:
         """Return one value that holds these decoded records: what `batch` returns, where that can do it."""

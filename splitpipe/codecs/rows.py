@@ -62,14 +62,12 @@ class RowCodec(Codec):
         decoded = np.frombuffer(payload, row.base)
         return decoded.reshape(row.shape) if row.subdtype is not None else decoded[0]
 
-    def batch(self, rows: NDArray[np.uint8], picks: NDArray[np.int64]) -> Any:
-        """Return the rows at `picks` as one array, shape (len(picks), *shape of the dtype)."""
+    def batch(self, payloads: NDArray[np.void]) -> Any:
+        """Return the rows as one array, shape (len(payloads), *shape of the dtype)."""
         row = self.row
-        if row is None or rows.shape[1] != row.itemsize:
+        if row is None or payloads.dtype.itemsize != row.itemsize:
             return None
-        # As items of the whole row, numpy takes each with one copy; as bytes or fields it would loop over them.
-        taken = rows.view(np.dtype((np.void, row.itemsize)))[:, 0].take(picks)
-        return taken.view(row.base).reshape(len(picks), *row.shape)
+        return payloads.view(row.base).reshape(len(payloads), *row.shape)
 
     def collate(self, records: Sequence[Any]) -> Any:
         """Return the rows as one array."""

@@ -46,7 +46,7 @@ _NUMBERS = {"bool": _BOOL, "int": _INT, "float": _FLOAT}
 _MAX_DEPTH = 64
 
 _Build = Callable[[Any], Any]
-_Stack = Callable[[NDArray[np.uint8], NDArray[np.int64], int], Any]
+_Stack = Callable[[NDArray[np.uint8], int], Any]
 
 # What a template or an offset that no encoder wrote can end in.
 _MALFORMED = (struct.error, ValueError, TypeError, IndexError, KeyError, OverflowError, RecursionError)
@@ -73,15 +73,17 @@ class TreeCodec(Codec):
         except _MALFORMED as exc:
             raise PayloadError(f"is no tree: {exc}") from exc
 
-    def batch(self, rows: NDArray[np.uint8], picks: NDArray[np.int64]) -> Any:
-        """Return one tree for the records at `picks`, each leaf an array of their values; None if they differ."""
+    def batch(self, payloads: NDArray[np.void]) -> Any:
+        """Return one tree of these records, each leaf an array of their values; None if they differ in structure."""
+        rows = payloads.view(np.uint8).reshape(len(payloads), -1)
         try:
-            length, _ = _HEAD.unpack_from(rows[picks[0]])
-            heads = rows[:, : _HEAD.size + length][picks]
+            length, slot_bytes = _HEAD.unpack_from(rows[0])
+            heads = rows[:, : _HEAD.size + length]
             if (heads != heads[0]).any():
                 return None
             stack = _stacker(heads[0, _HEAD.size :].tobytes())
-            return None if stack is None else stack(rows, picks)
+            slots = _slots_at(length)
+            return None if stack is None else stack(rows, _round_up(slots + slot_bytes, ALIGNMENT))
         except _MALFORMED as exc:
             raise PayloadError(f"is no tree: {exc}") from exc
 
@@ -284,24 +286,14 @@ def _blob(payload: Any, at: int, blobs: int) -> bytes:
 
 
 @functools.lru_cache(maxsize=64)
-def _stacker(template: bytes) -> Callable[[NDArray[np.uint8], NDArray[np.int64]], Any] | None:
-    """Return what builds one tree of arrays from many payloads with this template; None if a part is of any size."""
-    slots = _slots_at(len(template))
-    found = _stack_node(json.loads(template), slots)
-    if found is None:
-        return None
-    stack: _Stack = found
-
-    def records(rows: NDArray[np.uint8], picks: NDArray[np.int64]) -> Any:
-        slot_bytes = _HEAD.unpack_from(rows[picks[0]])[1]
-        return stack(rows, picks, _round_up(slots + slot_bytes, ALIGNMENT))
-
-    return records
+def _stacker(template: bytes) -> _Stack | None:
+    """Return what builds one tree of arrays from payloads with this template; None if a part of it is of any size."""
+    return _stack_node(json.loads(template), _slots_at(len(template)))
 
 
 def _stack_node(node: Any, slots: int) -> _Stack | None:
     if node is None:
-        return lambda rows, picks, blobs: None
+        return lambda rows, blobs: None
     kind, *parts = node
     if kind in ("dict", "list", "tuple"):
         stacks = [_stack_node(part[1] if kind == "dict" else part, slots) for part in parts]
@@ -310,11 +302,9 @@ def _stack_node(node: Any, slots: int) -> _Stack | None:
             return None
         if kind == "dict":
             keys = [key for key, _ in parts]
-            return lambda rows, picks, blobs: {
-                key: stack(rows, picks, blobs) for key, stack in zip(keys, whole, strict=True)
-            }
+            return lambda rows, blobs: {key: stack(rows, blobs) for key, stack in zip(keys, whole, strict=True)}
         build = list if kind == "list" else tuple
-        return lambda rows, picks, blobs: build([stack(rows, picks, blobs) for stack in whole])
+        return lambda rows, blobs: build([stack(rows, blobs) for stack in whole])
     if kind == "array":
         described, shape, order, at = parts
         return _stack_arrays(dtype_from_json(described), tuple(shape), order, at, in_blobs=True)
@@ -328,13 +318,14 @@ def _stack_node(node: Any, slots: int) -> _Stack | None:
 def _stack_arrays(dtype: np.dtype[Any], shape: tuple[int, ...], order: str, at: int, *, in_blobs: bool) -> _Stack:
     size = math.prod(shape) * dtype.itemsize
 
-    def stack(rows: NDArray[np.uint8], picks: NDArray[np.int64], blobs: int) -> NDArray[Any]:
+    def stack(rows: NDArray[np.uint8], blobs: int) -> NDArray[Any]:
         start = at + (blobs if in_blobs else 0)
         if start < 0 or start + size > rows.shape[1]:
             raise ValueError(f"an array of {size} bytes reaches beyond its end")
-        taken: NDArray[Any] = rows[:, start : start + size][picks].view(dtype)
+        # A copy: many small arrays that lie apart would be slow to work with, and hold on to all of the payloads.
+        taken: NDArray[Any] = np.ascontiguousarray(rows[:, start : start + size]).view(dtype)
         # Stored in Fortran order, an array's last axis comes first.
-        stacked = taken.reshape(len(picks), *(shape[::-1] if order == "F" else shape))
+        stacked = taken.reshape(len(rows), *(shape[::-1] if order == "F" else shape))
         return stacked.transpose(0, *range(len(shape), 0, -1)) if order == "F" else stacked
 
     return stack

@@ -1,7 +1,8 @@
 """Loader: stored records as sequences, and the orders to read them in. Where storage, order and lanes meet.
 
 `records.py` what every sequence of records can do, and views of some of one · `loader.py` the records of a directory
-· `batches.py` the batches of one · `concat.py` several as one · `mix.py` several drawn from by weight.
+· `opened.py` the records of a run · `batches.py` the batches of one · `concat.py` several as one · `mix.py` several
+drawn from by weight.
 """
 
 from splitpipe.loader.concat import concat as concat

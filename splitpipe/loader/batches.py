@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from splitpipe.codecs import Codec
 from splitpipe.lane import current_lane
+from splitpipe.loader.opened import OpenBin, records_of
 from splitpipe.order import Run, cut, plan_epoch
-from splitpipe.storage import BinReader
 
 if TYPE_CHECKING:
     from splitpipe.loader.records import Records
@@ -47,72 +48,75 @@ class Batches:
         runs = plan_epoch(
             records._bin_counts(), shuffle=self._shuffle, seed=lane.seed, epoch=lane.epoch, window=self._window
         )
-        bins = _OpenBins(records)
+        bins = _Bins(records, self._window)
         for batch in cut(runs, self._batch_size, lane.index, lane.count):
             if self._drop_last and sum(map(len, batch)) < self._batch_size:
                 return
             made = self._made(bins, batch)
             yield made if self._transform is None else self._transform(made)
 
-    def _made(self, bins: _OpenBins, runs: list[Run]) -> Any:
-        places: list[_Place] = []
-        first = 0
-        for run in runs:
-            places += bins.places(run, first)
-            first += len(run)
-        if self._collate is not None:
-            return self._collate(_records(places))
-        stacked = _stacked(places)
-        return places[0][0].codec.collate(_records(places)) if stacked is None else stacked
+    def _made(self, bins: _Bins, runs: list[Run]) -> Any:
+        stacked = bins.stacked(runs) if self._collate is None else None
+        if stacked is not None:
+            return stacked
+        codec, records = bins.records(runs)
+        return codec.collate(records) if self._collate is None else self._collate(records)
 
 
-# Some records of one bin: its reader, their positions in it, and their places in the batch.
-_Place = tuple[BinReader, NDArray[np.int64], NDArray[np.int64]]
-
-
-class _OpenBins:
+class _Bins:
     """The bins that a batch and the next one read from, each opened once."""
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, window: int) -> None:
         self._records = records
-        self._open: dict[int, Any] = {}
+        self._most = 2 * window  # bins of a view are copies of parts: too many would fill the memory
+        self._fixed: dict[int, tuple[Codec, NDArray[np.void]] | None] = {}
+        self._open: dict[int, OpenBin] = {}
 
-    def places(self, run: Run, first: int) -> list[_Place]:
-        """Return where the records of a run lie, whose first has the place `first` in the batch."""
-        self._open = {number: self._open.get(number) or self._opened(number) for number in run.bins}
-        found = []
-        for at, number in enumerate(run.bins):
-            mine = np.arange(len(run)) if run.which is None else np.flatnonzero(run.which == at)
-            if len(mine):
-                reader, places = self._open[number]
-                positions = run.positions[mine]
-                found.append((reader, positions if places is None else places[positions], first + mine))
-        return found
+    def stacked(self, runs: list[Run]) -> Any:
+        """Return the records of some runs as the one value that their codec makes of them; None if it makes none."""
+        first = self._rows(runs[0].bins[0])
+        if first is None:
+            return None
+        codec, rows = first
+        if len(runs) == 1 and runs[0].which is None:  # nearly every batch, unless bins are mixed
+            return codec.batch(rows.take(runs[0].positions))
+        payloads = np.empty(sum(map(len, runs)), rows.dtype)
+        begin = 0
+        for run in runs:
+            end = begin + len(run)
+            if not self._take(run, payloads[begin:end]):
+                return None
+            begin = end
+        return codec.batch(payloads)
 
-    def _opened(self, number: int) -> Any:
+    def _take(self, run: Run, out: NDArray[np.void]) -> bool:
+        """Copy the payloads of a run to `out`; False if they are not all of its size."""
+        found = [self._rows(number) for number in run.bins]
+        for at, rows in enumerate(found):
+            if rows is None or rows[1].dtype != out.dtype:
+                return False
+            if run.which is None:
+                # All positions are from a permutation of the bin's; "clip" spares numpy a second copy.
+                rows[1].take(run.positions, out=out, mode="clip")
+            else:
+                mine = np.flatnonzero(run.which == at)
+                out[mine] = rows[1].take(run.positions[mine])
+        return True
+
+    def _rows(self, number: int) -> tuple[Codec, NDArray[np.void]] | None:
+        if number not in self._fixed:
+            if len(self._fixed) > self._most:
+                self._fixed.clear()
+            self._fixed[number] = self._records._fixed_rows(number)
+        return self._fixed[number]
+
+    def records(self, runs: list[Run]) -> tuple[Codec, list[Any]]:
+        """Return the records of some runs, and the codec of the first."""
+        self._open = {number: self._open.get(number) or self._opened(number) for run in runs for number in run.bins}
+        found: list[Any] = []
+        for run in runs:
+            found += records_of([self._open[number] for number in run.bins], run)
+        return self._open[runs[0].bins[0]][0].codec, found
+
+    def _opened(self, number: int) -> OpenBin:
         return self._records._open_bin(number, mapped=True)
-
-
-def _records(places: Sequence[_Place]) -> list[Any]:
-    found: list[Any] = [None] * sum(len(mine) for _, _, mine in places)
-    for reader, positions, mine in places:
-        for place, record in zip(mine.tolist(), reader.records(positions), strict=True):
-            found[place] = record
-    return found
-
-
-def _stacked(places: Sequence[_Place]) -> Any:
-    """Return the records as the one value that their codec makes of rows of one size; None if it does not."""
-    reader, positions, _ = places[0]
-    if len(places) == 1:
-        return reader.batch(positions)
-    rows = [reader.fixed_rows() for reader, _, _ in places]
-    first = rows[0]
-    if first is None or any(other is None or other.shape[1] != first.shape[1] for other in rows):
-        return None
-    row = np.dtype((np.void, first.shape[1]))
-    gathered = np.empty(sum(len(mine) for _, _, mine in places), row)
-    for (_, positions, mine), of_bin in zip(places, rows, strict=True):
-        if of_bin is not None:
-            gathered[mine] = of_bin.view(row)[:, 0].take(positions)
-    return reader.codec.batch(gathered[:, None].view(np.uint8), np.arange(len(gathered)))

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from splitpipe.loader.records import OpenBin, Records
+from splitpipe.codecs import Codec
+from splitpipe.loader.opened import OpenBin
+from splitpipe.loader.records import Records
 from splitpipe.storage import join_columns
 
 __all__ = ["concat"]
@@ -73,6 +75,10 @@ class _Concat(Records):
     def _open_bin(self, number: int, *, mapped: bool = False) -> OpenBin:
         at = bisect_right(self._first_bins, number) - 1
         return self._parts[at]._open_bin(number - self._first_bins[at], mapped=mapped)
+
+    def _fixed_rows(self, number: int) -> tuple[Codec, NDArray[np.void]] | None:
+        at = bisect_right(self._first_bins, number) - 1
+        return self._parts[at]._fixed_rows(number - self._first_bins[at])
 
     def _locate(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         bins, keys = np.empty(len(numbers), np.int64), np.empty(len(numbers), np.int64)

@@ -10,6 +10,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from splitpipe.codecs import Codec
 from splitpipe.loader.records import Records, View
 from splitpipe.storage import BinReader, Dataset
 from splitpipe.storage.layout import ENTRY_PARTS, ENTRY_SHIFT
@@ -93,6 +94,10 @@ class SplitDataLoader(Records):
 
     def _open_bin(self, number: int, *, mapped: bool = False) -> tuple[BinReader, None]:
         return self._dataset.open_bin(number, mapped=mapped), None
+
+    def _fixed_rows(self, number: int) -> tuple[Codec, NDArray[np.void]] | None:
+        rows = self._dataset.fixed_rows(number)
+        return None if rows is None else (self._dataset.codec, rows)
 
     def _locate(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         return self._dataset.locate(numbers)

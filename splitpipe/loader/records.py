@@ -11,19 +11,18 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from splitpipe.codecs import Codec
 from splitpipe.lane import current_lane, in_lane
 from splitpipe.loader.batches import Batches, Collate
-from splitpipe.order import Run, plan_epoch, sample, share
+from splitpipe.loader.opened import OpenBin, records_of
+from splitpipe.order import plan_epoch, sample, share
 from splitpipe.pipeline import MpQItr
-from splitpipe.storage import BinReader, ColumnsView
+from splitpipe.storage import ColumnsView
 
-__all__ = ["OpenBin", "Records", "View"]
+__all__ = ["Records", "View"]
 
 # Records read at a time in bulk: enough that the work per chunk vanishes, few enough to stay in the CPU's cache.
 _CHUNK_RECORDS = 1024
-
-# A bin opened for reading, and where in it each of its records of this sequence lies; None if all of them do.
-OpenBin = tuple[BinReader, NDArray[np.int64] | None]
 
 
 class Records(Sequence[Any]):
@@ -46,6 +45,10 @@ class Records(Sequence[Any]):
     @abc.abstractmethod
     def _open_bin(self, number: int, *, mapped: bool = False) -> OpenBin:
         """Return a bin, numbered as in `_bin_counts`."""
+
+    @abc.abstractmethod
+    def _fixed_rows(self, number: int) -> tuple[Codec, NDArray[np.void]] | None:
+        """Return a bin's codec and payloads, if all payloads have one size, as an array of items of that size."""
 
     @abc.abstractmethod
     def _locate(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -180,7 +183,7 @@ class Records(Sequence[Any]):
         for run in plan_epoch(counts, shuffle=shuffle, seed=seed, epoch=epoch, window=window, start=start, stop=stop):
             bins = [self._open_bin(number) for number in run.bins]
             for first in range(0, len(run), _CHUNK_RECORDS):
-                yield from _records(bins, run.part(first, first + _CHUNK_RECORDS))
+                yield from records_of(bins, run.part(first, first + _CHUNK_RECORDS))
 
     def batches(
         self,
@@ -221,22 +224,6 @@ class Records(Sequence[Any]):
         count = len(self) // batch_size if drop_last else -(-len(self) // batch_size)
         make = Batches(self, batch_size, shuffle, transform, drop_last, collate, window)
         return MpQItr(make, workers=workers, **{"length": count, **options})
-
-
-def _records(bins: Sequence[OpenBin], run: Run) -> list[Any]:
-    """Return the records of a run."""
-    if run.which is None:
-        reader, places = bins[0]
-        return reader.records(run.positions if places is None else places[run.positions])
-    found: list[Any] = [None] * len(run)
-    for at, (reader, places) in enumerate(bins):
-        mine = np.flatnonzero(run.which == at)
-        positions = run.positions[mine]
-        for place, record in zip(
-            mine.tolist(), reader.records(positions if places is None else places[positions]), strict=True
-        ):
-            found[place] = record
-    return found
 
 
 class View(Records):
@@ -284,6 +271,15 @@ class View(Records):
         used, keys = self._bins()
         reader, _ = self._parent._open_bin(int(used[number]), mapped=mapped)
         return reader, reader.positions(keys[number])
+
+    def _fixed_rows(self, number: int) -> tuple[Codec, NDArray[np.void]] | None:
+        used, keys = self._bins()
+        found = self._parent._fixed_rows(int(used[number]))
+        if found is None:
+            return None
+        codec, rows = found
+        reader, _ = self._parent._open_bin(int(used[number]), mapped=True)
+        return codec, rows.take(reader.positions(keys[number]))
 
     def _locate(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         bins, keys = self._parent._locate(self._numbers(numbers))

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from splitpipe.order.permutation import permutation
+from splitpipe.order.permutation import Words, permutation, shuffled
 
 __all__ = ["Run", "cut", "plan_epoch", "share"]
 
-_BINS, _RECORDS, _WINDOWS = 0, 1, 2  # what a permutation is of: part of its key
+_BINS, _RECORDS = 0, 1  # what a permutation is of: part of its key
 
 
 @dataclass(frozen=True)
@@ -72,26 +72,26 @@ def plan_epoch(
     stop = sum(counts) if stop is None else stop
     order = permutation(len(counts), seed=seed, key=(epoch, _BINS)) if shuffle else np.arange(len(counts))
     step = window if shuffle else 1
+    words = Words(seed, (epoch, _RECORDS))  # one for each place of the epoch
     begin = 0
     for first in range(0, len(order), step):
         bins = tuple(order[first : first + step].tolist())
         end = begin + sum(counts[number] for number in bins)
         inside = max(start, begin), min(stop, end)
         if inside[0] < inside[1]:
-            whole = _run(bins, counts, shuffle, seed, epoch, window, first)
+            whole = _run(bins, counts, words.at(begin, end) if shuffle else None)
             yield whole.part(inside[0] - begin, inside[1] - begin)
         begin = end
 
 
-def _run(
-    bins: tuple[int, ...], counts: Sequence[int], shuffle: bool, seed: int, epoch: int, window: int, first: int
-) -> Run:
-    if not shuffle:
+def _run(bins: tuple[int, ...], counts: Sequence[int], words: NDArray[np.uint64] | None) -> Run:
+    """Return all records of some bins, mixed by `words`, or in stored order."""
+    if words is None:
         return Run(bins, None, np.arange(counts[bins[0]], dtype=np.int64))
-    if window == 1:
-        return Run(bins, None, permutation(counts[bins[0]], seed=seed, key=(epoch, _RECORDS, bins[0])))
+    mixed = shuffled(words)
+    if len(bins) == 1:
+        return Run(bins, None, mixed)
     ends = np.cumsum([counts[number] for number in bins])
-    mixed = permutation(int(ends[-1]), seed=seed, key=(epoch, _WINDOWS, window, first))
     which = np.searchsorted(ends, mixed, side="right")
     return Run(bins, which, mixed - np.concatenate([[0], ends[:-1]])[which])
 
@@ -108,9 +108,9 @@ def cut(runs: Iterator[Run], size: int, first: int, step: int) -> Iterator[list[
     batch: list[Run] = []
     number, missing = 0, size
     for run in runs:
-        at = 0
-        while at < len(run):
-            end = min(at + missing, len(run))
+        at, length = 0, len(run)
+        while at < length:
+            end = min(at + missing, length)
             if number % step == first:
                 batch.append(run.part(at, end))
             missing -= end - at
@@ -118,7 +118,7 @@ def cut(runs: Iterator[Run], size: int, first: int, step: int) -> Iterator[list[
             if not missing:
                 if batch:
                     yield batch
-                batch, missing = [], size
-                number += 1
+                    batch = []
+                number, missing = number + 1, size
     if batch:
         yield batch

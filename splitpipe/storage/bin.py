@@ -61,6 +61,7 @@ class BinMaps:
 
     Attributes:
         maps: each bin's map, by number; None for a bin not mapped, or not any more.
+        rows: of a mapped bin whose payloads are all of one size and were checked, those payloads as an array.
     """
 
     _mapped: ClassVar[OrderedDict[int, tuple[weakref.ref[BinMaps], int]]] = OrderedDict()
@@ -69,6 +70,7 @@ class BinMaps:
 
     def __init__(self, bins: int) -> None:
         self.maps: list[Any] = [None] * bins
+        self.rows: dict[int, NDArray[np.void]] = {}
 
     def put(self, number: int, made: Any) -> None:
         """Keep `made` as the map of bin `number`; another bin may lose its place for it."""
@@ -86,10 +88,12 @@ class BinMaps:
             maps, oldest = mapped.popitem(last=False)[1]
             if (its_maps := maps()) is not None:
                 its_maps.maps[oldest] = None  # unmapped as soon as nobody reads from it
+                its_maps.rows.pop(oldest, None)
 
     def drop(self) -> None:
         """Let go of all maps."""
         self.maps[:] = [None] * len(self.maps)
+        self.rows.clear()
 
 
 def _descriptors() -> int:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from splitpipe.codecs import Codec
 from splitpipe.errors import PayloadError
 from splitpipe.storage.bin import Rows
-from splitpipe.storage.layout import CURE, HEADER_BYTES
+from splitpipe.storage.layout import HEADER_BYTES
 
 if TYPE_CHECKING:
     from splitpipe.storage.segment import Segment
@@ -70,26 +70,10 @@ class BinReader:
                 self._segment.record(ordinal)  # names the one
             raise
 
-    def batch(self, positions: NDArray[np.int64]) -> Any:
-        """Return the records at `positions` as the codec's one value; None if its records are not alike.
-
-        Raises:
-            CorruptDataError: the bytes on disk are not those committed.
-        """
-        rows = self.fixed_rows()
-        if rows is None:
-            return None
-        try:
-            return self._segment.encoding.codec.batch(rows, positions)
-        except PayloadError as exc:
-            ordinal = int(self._rows.ordinals[positions[0]])
-            raise self._segment.corrupt(ordinal, f"it or one of its batch: {exc}: {CURE}") from exc
-
-    def fixed_rows(self) -> NDArray[np.uint8] | None:
-        """Return the payloads as an array of shape (records, size); None if they are of several sizes or damaged."""
+    def fixed_rows(self) -> NDArray[np.void] | None:
+        """Return the payloads as an array of items of their size, if all have one and are as committed."""
         starts, ends = self._rows.starts, self._rows.ends
         size = int(ends[0] - starts[0])
         if not size or not self._intact or self._segment.encoding.compression or (ends - starts != size).any():
             return None
-        count = len(starts)
-        return np.frombuffer(self._source, np.uint8, count * size, HEADER_BYTES).reshape(count, size)
+        return np.frombuffer(self._source, np.dtype((np.void, size)), len(starts), HEADER_BYTES)

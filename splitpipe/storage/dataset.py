@@ -124,6 +124,11 @@ class Dataset:
         at = bisect_right(self._bin_starts, number) - 1
         return self.segments[at].open_bin(number - self._bin_starts[at], mapped=mapped)
 
+    def fixed_rows(self, number: int) -> NDArray[np.void] | None:
+        """Return the payloads of a bin as an array of items of their size, if all have one and are as committed."""
+        at = bisect_right(self._bin_starts, number) - 1
+        return self.segments[at].fixed_rows(number - self._bin_starts[at])
+
     def locate(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return, for each record, its bin, counted as in `bin_counts`, and its ordinal in the bin's segment."""
         bins, ordinals = np.empty(len(numbers), np.int64), np.empty(len(numbers), np.int64)

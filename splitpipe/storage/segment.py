@@ -210,6 +210,15 @@ class Segment:
         rows = read_rows(source, path, self.bin_counts[number])
         return BinReader(self, source, rows, intact=self._check_bin(source, rows))
 
+    def fixed_rows(self, number: int) -> NDArray[np.void] | None:
+        """Return the payloads of a bin as an array of items of their size, if all have one and are as committed."""
+        rows = self._maps.rows.get(number)
+        if rows is None or self.verify == "always":
+            rows = self.open_bin(number, mapped=True).fixed_rows()
+            if rows is not None:
+                self._maps.rows[number] = rows
+        return rows
+
     def _check_bin(self, source: Any, rows: Any) -> bool:
         """Return whether the payloads of a bin need no check one by one.
 
