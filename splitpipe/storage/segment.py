@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from splitpipe.codecs import Encoding
 from splitpipe.errors import CorruptDataError, PayloadError
-from splitpipe.storage.bin import BinMaps, map_bin, map_file, missing, read_bin, read_rows
+from splitpipe.storage.bin import BinMaps, Rows, map_bin, map_file, missing, read_bin, read_rows
 from splitpipe.storage.bin_reader import BinReader
 from splitpipe.storage.columns import later_column_specs, load_column
 from splitpipe.storage.layout import (
@@ -76,6 +77,7 @@ class Segment:
 
     def __init__(self, path: Path, *, verify: str = "first", check_bins: bool = True) -> None:
         self.path = path
+        self._directory = f"{path}{os.sep}"
         self.first = 0
         self._index = _open_index(path / INDEX_NAME)
         header, self.info = read_index(self._index, path / INDEX_NAME)
@@ -97,6 +99,7 @@ class Segment:
         self.trusted = False
         self._unchecked = self.records  # how many are not marked as checked
         # Not 0 where a checksum was compared; memory that is zero until written to, and takes no room before.
+        self._bin_checked = np.array([not count for count in self.bin_counts])  # those compared whole
         self._marks = mmap.mmap(-1, max(1, self.records))
         self._checked: NDArray[np.uint8] = np.frombuffer(self._marks, np.uint8)
         for number, count in enumerate(self.bin_counts):
@@ -105,15 +108,16 @@ class Segment:
 
     def check_bin_length(self, number: int) -> None:
         """Raise CorruptDataError unless a bin's file is there, and as long as it was committed."""
-        path, expected = self.path / bin_name(number), self.bin_lengths[number]
+        expected = self.bin_lengths[number]
+        path = f"{self._directory}{bin_name(number)}"  # a pathlib.Path for each bin would take most of an open
         try:
-            found = path.stat().st_size
+            found = os.stat(path).st_size  # noqa: PTH116
         except FileNotFoundError:
-            raise missing(path) from None
+            raise missing(Path(path)) from None
         if found != expected:
             raise CorruptDataError(
                 f"{path}: is {found} bytes long, and was committed with {expected}: {CURE}",
-                path=str(path),
+                path=path,
                 offset=min(found, expected),
             )
 
@@ -139,7 +143,7 @@ class Segment:
         payload = self._map(number)[offset : offset + size]
         if len(payload) != size:
             raise self.corrupt(ordinal, f"its {size} bytes reach beyond the end of the bin")
-        if self.verify != "never" and not self._marks[ordinal]:
+        if self.verify != "never" and not self._marks[ordinal] and not self._bin_checked[number]:
             if _crc32(payload) != crc:
                 raise self.corrupt(ordinal, f"checksum {_crc32(payload):08x}, committed as {crc:08x}")
             if self.verify == "first":
@@ -170,15 +174,20 @@ class Segment:
 
     def payloads(self, ordinals: NDArray[np.int64]) -> list[Any]:
         """Return the stored bytes of many records, in the order asked for; each from 0 to `records - 1`."""
-        entries = self._entries[ordinals]
+        entries = self._entries.take(ordinals)
         locations, sizes = entries["location"], entries["size"]
         starts = locations & _OFFSET_MASK
-        ends = starts + sizes
-        numbers = (locations >> _OFFSET_SHIFT).tolist()
-        maps = {number: self._map(number) for number in set(numbers)}
-        places = zip(numbers, starts.tolist(), ends.tolist(), strict=True)
-        found = [maps[number][start:end] for number, start, end in places]
-        self.check(found, ordinals, sizes, entries["crc"])
+        places = list(
+            zip((locations >> _OFFSET_SHIFT).tolist(), starts.tolist(), (starts + sizes).tolist(), strict=True)
+        )
+        maps: Any = self.maps
+        try:
+            found = [maps[number][start:end] for number, start, end in places]
+        except (TypeError, IndexError):  # not mapped, or no such bin
+            maps = {number: self._map(number) for number in {number for number, _, _ in places}}
+            found = [maps[number][start:end] for number, start, end in places]
+        if not self.trusted:
+            self.check(found, ordinals, sizes, entries["crc"])
         return found
 
     def locate(self, ordinals: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.uint32]]:
@@ -208,7 +217,7 @@ class Segment:
         else:
             source = self._map(number)
         rows = read_rows(source, path, self.bin_counts[number])
-        return BinReader(self, source, rows, intact=self._check_bin(source, rows))
+        return BinReader(self, source, rows, intact=self._check_bin(number, source, rows))
 
     def fixed_rows(self, number: int) -> NDArray[np.void] | None:
         """Return the payloads of a bin as an array of items of their size, if all have one and are as committed."""
@@ -219,17 +228,18 @@ class Segment:
                 self._maps.rows[number] = rows
         return rows
 
-    def _check_bin(self, source: Any, rows: Any) -> bool:
+    def _check_bin(self, number: int, source: Any, rows: Rows) -> bool:
         """Return whether the payloads of a bin need no check one by one.
 
         If the checksum over all of them is wrong, the bin is not given up: each record is checked, and the one that
         is damaged is named.
         """
-        if self.verify == "never" or self.trusted or self._checked[rows.ordinals].all():
+        if self.verify == "never" or self.trusted or self._bin_checked[number]:
             return True
-        intact: bool = rows.payloads_are_intact(source)
+        intact = rows.payloads_are_intact(source)
         if intact and self.verify == "first":
-            self._mark_checked(rows.ordinals)
+            self._bin_checked[number] = True
+            self.trusted = bool(self._bin_checked.all())
         return intact
 
     def check(self, found: list[Any], ordinals: NDArray[Any], sizes: NDArray[Any], crcs: NDArray[np.uint32]) -> None:

@@ -8,6 +8,7 @@ writes, and does its work per record in C loops. The entries of the index go to 
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import operator
 import shutil
@@ -45,6 +46,9 @@ __all__ = ["SegmentWriter"]
 
 # Groups wait in memory until they are this much together; then every bin gets one write.
 _ROUND_BYTES = 16 << 20
+
+# When a segment is sealed, this many entries are sorted by bin in memory at a time.
+_SEALED_RECORDS = 1 << 22
 
 
 class SegmentWriter:
@@ -233,37 +237,46 @@ class SegmentWriter:
 
     def _seal_bins(self, info_json: bytes) -> list[list[int]]:
         """Seal every bin and return, for each, its file's length and its number of records; 0 for no file."""
+        crcs, counts = [0] * self._splits, np.zeros(self._splits, np.int64)
+        packed: list[bytes] = [b""] * self._splits  # rows that are not written yet
         entries = np.memmap(self.work / INDEX_NAME, ENTRY_DTYPE, "r", HEADER_BYTES, self.records)
-        by_bin, bounds = group_by_bin(entries["location"] >> np.uint64(OFFSET_BITS), self._splits)
-        rows = np.empty(self.records, ROW_DTYPE)
-        rows["ordinal"] = by_bin
-        rows["size"] = entries["size"][by_bin]
-        rows["crc"] = entries["crc"][by_bin]
-        shape = []
-        for number in range(self._splits):
-            mine = rows[bounds[number] : bounds[number + 1]]
-            shape.append([self._seal_bin(number, mine, info_json), len(mine)] if len(mine) else [0, 0])
-        for number, (length, _) in enumerate(shape):
-            if length:  # all were begun before the first is waited for
-                self._disk.sync(self.work / bin_name(number))
+        for first in range(0, self.records, _SEALED_RECORDS):
+            for number in np.flatnonzero(counts).tolist():
+                self._disk.append(self.work / bin_name(number), [packed[number]])
+            some = entries[first : first + _SEALED_RECORDS]
+            by_bin, bounds = group_by_bin(some["location"] >> np.uint64(OFFSET_BITS), self._splits)
+            rows = np.empty(len(some), ROW_DTYPE)
+            rows["ordinal"] = by_bin + first
+            rows["size"] = some["size"][by_bin]
+            rows["crc"] = some["crc"][by_bin]
+            counts += np.diff(bounds)
+            for number, (begin, end) in enumerate(itertools.pairwise(bounds)):
+                packed[number] = rows[begin:end].tobytes()
+                crcs[number] = zlib.crc32(packed[number], crcs[number])
+        shape = [[0, 0] for _ in range(self._splits)]
+        for number in np.flatnonzero(counts).tolist():
+            tail = self._tail(number, int(counts[number]), crcs[number], info_json)
+            self._disk.append(self.work / bin_name(number), [packed[number], *tail])
+            length = int(self._ends[number] + counts[number] * ROW_DTYPE.itemsize) + sum(map(len, tail))
+            shape[number] = [length, int(counts[number])]
+        for number in np.flatnonzero(counts).tolist():  # all were begun before the first is waited for
+            self._disk.sync(self.work / bin_name(number))
         return shape
 
-    def _seal_bin(self, number: int, rows: NDArray[Any], info_json: bytes) -> int:
-        """Write what follows the payloads of a bin, and return the length of the file."""
-        rows_bytes = rows.tobytes()
+    def _tail(self, number: int, records: int, rows_crc: int, info_json: bytes) -> list[bytes]:
+        """Return what follows the rows of a bin."""
         footer = BinFooter(
             rows_offset=int(self._ends[number]),
-            records=len(rows),
+            records=records,
             segment_records=self.records,
-            rows_crc=zlib.crc32(rows_bytes),
+            rows_crc=rows_crc,
             info_bytes=len(info_json),
             info_crc=zlib.crc32(info_json),
             number=number,
             segment=self._id.bytes,
             payloads_crc=self._payload_crcs[number],
         )
-        self._disk.append(self.work / bin_name(number), [rows_bytes, info_json, footer.pack()])
-        return int(self._ends[number]) + len(rows_bytes) + len(info_json) + HEADER_BYTES
+        return [info_json, footer.pack()]
 
 
 def group_by_bin(bins: NDArray[Any], splits: int) -> tuple[NDArray[np.int64], list[int]]:

@@ -19,7 +19,7 @@ from splitpipe.progress import progress_bar
 from splitpipe.storage.catalog import segment_paths
 from splitpipe.storage.columns import ColumnWriter, column_kinds
 from splitpipe.storage.durable import Disk
-from splitpipe.storage.layout import MAX_RECORD_BYTES
+from splitpipe.storage.layout import MAX_RECORD_BYTES, MAX_RECORDS
 from splitpipe.storage.segment import Segment
 from splitpipe.storage.segment_writer import SegmentWriter
 
@@ -31,8 +31,8 @@ _CHUNK_BYTES = 2 << 20
 _OBJECT_BYTES = 64
 # So many records are taken from an iterator at once at most: should huge ones follow small ones, it was not too many.
 _MAX_SOME = 256
-# A segment ends at this many records, whatever their size: sealing it sorts them in memory.
-_MAX_SEGMENT_RECORDS = 1 << 24
+# A segment ends at this many records, whatever their size; those of one chunk may still come on top.
+_MAX_SEGMENT_RECORDS = MAX_RECORDS - _CHUNK_BYTES // _OBJECT_BYTES
 
 
 class SplitWriter:
@@ -293,7 +293,7 @@ def write_split_data(
     """Append `records` to the data set in `target_dir` and return how many were written.
 
     They are committed at once at the end; if `records` raises, or the process dies, none is. Of more than a segment
-    holds (`max_bin_bytes` in a bin, or 16,777,216 records), each full segment is committed on its own.
+    holds (`max_bin_bytes` in a bin, or 4,294,934,527 records), each full segment is committed on its own.
 
     Args:
         target_dir: the directory, made if missing. Data already there is appended to.
