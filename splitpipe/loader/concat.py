@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from splitpipe.codecs import Codec
 from splitpipe.loader.opened import OpenBin
 from splitpipe.loader.records import Records
-from splitpipe.storage import join_columns
+from splitpipe.storage import ColumnsView, join_columns
 
 __all__ = ["concat"]
 
@@ -38,6 +39,10 @@ def concat(*parts: Records) -> Records:
     if not parts:
         raise ValueError("concat takes at least one data set")
     return _Concat(parts)
+
+
+def _joined(columns: Sequence[ColumnsView], name: str) -> NDArray[Any]:
+    return join_columns([of_part[name] for of_part in columns])
 
 
 class _Concat(Records):
@@ -89,12 +94,10 @@ class _Concat(Records):
             bins[places] = of_part + self._first_bins[at]
         return bins, keys
 
-    def _column_names(self) -> list[str]:
-        first, *others = (part._column_names() for part in self._parts)
-        return [name for name in first if all(name in names for names in others)]
-
-    def _column(self, name: str) -> NDArray[Any]:
-        return join_columns([part._column(name) for part in self._parts])
+    def _columns(self) -> ColumnsView:
+        first, *others = columns = [part.columns for part in self._parts]
+        names = [name for name in first if all(name in names for names in others)]
+        return ColumnsView(names, functools.partial(_joined, columns))
 
     def __repr__(self) -> str:
         return f"<concat of {len(self._parts)} parts: {len(self)} records>"

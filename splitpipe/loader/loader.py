@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from splitpipe.codecs import Codec
 from splitpipe.loader.records import Records, View
-from splitpipe.storage import BinReader, Dataset
+from splitpipe.storage import BinReader, ColumnsView, Dataset
 from splitpipe.storage.layout import ENTRY_PARTS, ENTRY_SHIFT
 
 __all__ = ["SplitDataLoader"]
@@ -102,11 +102,8 @@ class SplitDataLoader(Records):
     def _locate(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         return self._dataset.locate(numbers)
 
-    def _column_names(self) -> list[str]:
-        return self._dataset.column_names()
-
-    def _column(self, name: str) -> NDArray[Any]:
-        return self._dataset.column(name)
+    def _columns(self) -> ColumnsView:
+        return ColumnsView(self._dataset.column_names(), self._dataset.column)
 
     def close(self) -> None:
         """Let go of the files; nothing can be read afterwards. Needed only to free maps early."""

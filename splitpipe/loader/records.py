@@ -56,12 +56,8 @@ class Records(Sequence[Any]):
         """Return, for each record, its bin, numbered as in `_bin_counts`, and what `BinReader.positions` takes."""
 
     @abc.abstractmethod
-    def _column_names(self) -> list[str]:
-        """Return the names of the columns that every record has."""
-
-    @abc.abstractmethod
-    def _column(self, name: str) -> NDArray[Any]:
-        """Return one column, shape (len,)."""
+    def _columns(self) -> ColumnsView:
+        """Return the columns that every record has; what is returned must not refer to this object."""
 
     @overload
     def __getitem__(self, key: int) -> Any: ...
@@ -140,7 +136,7 @@ class Records(Sequence[Any]):
     @functools.cached_property
     def columns(self) -> ColumnsView:
         """The columns: name to an array with one element per record, loaded when first asked for."""
-        return ColumnsView(self._column_names(), self._column)
+        return self._columns()
 
     def iterate_binwise(
         self, shuffle: bool = False, seed: int | None = None, epoch: int | None = None, *, window: int = 1
@@ -294,13 +290,9 @@ class View(Records):
         bins, keys = self._parent._locate(self._numbers(numbers))
         return np.searchsorted(self._bins()[0], bins), keys
 
-    def _column_names(self) -> list[str]:
-        return self._parent._column_names()
-
-    def _column(self, name: str) -> NDArray[Any]:
+    def _columns(self) -> ColumnsView:
         ids = slice(*_bounds(self._ids)) if isinstance(self._ids, range) else self._ids
-        column: NDArray[Any] = self._parent._column(name)[ids]
-        return column
+        return ColumnsView(self._parent.columns, functools.partial(_some_of, self._parent.columns, ids))
 
     def __getstate__(self) -> Mapping[str, Any]:
         ids: Any = self._ids
@@ -314,6 +306,11 @@ class View(Records):
 
     def __repr__(self) -> str:
         return f"<View of {len(self)} records of {self._parent!r}>"
+
+
+def _some_of(columns: Mapping[str, NDArray[Any]], ids: Any, name: str) -> NDArray[Any]:
+    values: NDArray[Any] = columns[name][ids]
+    return values
 
 
 def _bounds(ids: range) -> tuple[int | None, int | None, int]:
