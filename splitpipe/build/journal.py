@@ -76,9 +76,9 @@ def find_checkpoint(directory: Path) -> tuple[Path, Checkpoint] | None:
 
 def remove_journal(work: Path) -> None:
     """Remove what a committed segment does not need."""
+    (work / _NAME).unlink(missing_ok=True)  # first: a journal must never speak of columns that are gone
     for path in work.glob("columns-*"):
         shutil.rmtree(path)
-    (work / _NAME).unlink(missing_ok=True)
 
 
 class ColumnLog:

@@ -45,6 +45,9 @@ class Compression:
         self.dictionary = dictionary
         self.compress, self._decompress = _MAKERS[name](dictionary)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Compression, (self.name, self.dictionary)  # compressors themselves do not pickle
+
     def trained(self, payloads: Sequence[bytes]) -> Compression:
         """Return this compression with a dictionary made from `payloads`; itself, if they are too few for one."""
         size = min(_MAX_DICTIONARY_BYTES, sum(map(len, payloads)) // _SAMPLES_PER_DICTIONARY_BYTE)

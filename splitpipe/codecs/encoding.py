@@ -34,6 +34,9 @@ class Encoding:
         if compression is not None:
             self.decode = compression.decompress if codec.identity else self._decompress_and_decode
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Encoding, (self.codec, self.compression)
+
     def _decompress_and_decode(self, payload: bytes) -> Any:
         return self.codec.decode(self.compression.decompress(payload) if self.compression else payload)
 

@@ -149,6 +149,7 @@ class SegmentWriter:
             "splits": self._splits,
             "shuffle": self._shuffle,
             "records": self.records,
+            "begun": self._begun,
             "ends": self._ends.tolist(),
             "crcs": self._payload_crcs,
         }
@@ -167,11 +168,12 @@ class SegmentWriter:
         segment._ends = np.array(state["ends"], np.int64)
         segment._payload_crcs = list(state["crcs"])
         disk.cut(work / INDEX_NAME, HEADER_BYTES + segment.records * ENTRY.size)
-        for number in range(segment._splits):
-            path = work / bin_name(number)
-            segment._begun[number] = path.exists()
-            if segment._begun[number] or segment._ends[number] > HEADER_BYTES:
-                disk.cut(path, int(segment._ends[number]))
+        segment._begun = list(state["begun"])
+        for number, begun in enumerate(segment._begun):
+            if begun:
+                disk.cut(work / bin_name(number), int(segment._ends[number]))
+            else:
+                (work / bin_name(number)).unlink(missing_ok=True)
         return segment
 
     def publish(
@@ -233,6 +235,7 @@ class SegmentWriter:
         self._disk.append(index, [info_json])
         self._disk.patch(index, 0, header.pack())
         self._disk.sync(index)
+        (self.work / INFO_NAME).unlink(missing_ok=True)  # of a build that was killed when it had come as far as this
         self._disk.write(self.work / INFO_NAME, [seal_text(info_json)])
 
     def _seal_bins(self, info_json: bytes) -> list[list[int]]:
