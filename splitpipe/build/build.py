@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from splitpipe.codecs import Encoding
 from splitpipe.errors import BuildInputError, RecordTypeError, StorageError
 from splitpipe.pipeline import MpQItr
 from splitpipe.progress import progress_bar
-from splitpipe.storage.catalog import segment_paths
+from splitpipe.storage.catalog import remove_segment, segment_paths
 from splitpipe.storage.columns import column_kinds
 from splitpipe.storage.durable import Disk
 from splitpipe.storage.segment_writer import SegmentWriter
@@ -280,7 +279,7 @@ class _Build:
             )
         self._is_committed = True
         for path in self._replaces:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_segment(path)
         return written
 
     def close(self) -> None:

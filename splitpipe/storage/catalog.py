@@ -2,6 +2,7 @@
 
 segment-<16 hex digits: nanoseconds since 1970>-<8 hex digits of its id>   committed
 .writing-<32 hex digits: its id>                                           being written, invisible to readers
+.removed-<name of a segment>                                               being removed, invisible to readers
 """
 
 from __future__ import annotations
@@ -9,11 +10,22 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import time
 import uuid
 from pathlib import Path
 
-__all__ = ["Claim", "is_claimed", "new_segment_name", "segment_name_beside", "segment_paths", "work_path", "work_paths"]
+__all__ = [
+    "Claim",
+    "is_claimed",
+    "new_segment_name",
+    "remove_segment",
+    "removed_paths",
+    "segment_name_beside",
+    "segment_paths",
+    "work_path",
+    "work_paths",
+]
 
 _COMMITTED = re.compile(r"segment-([0-9a-f]{16})-[0-9a-f]{8}")
 _WORK = re.compile(r"\.writing-[0-9a-f]{32}")
@@ -37,9 +49,22 @@ def work_paths(directory: Path) -> list[Path]:
     return sorted(path for path in directory.iterdir() if _WORK.fullmatch(path.name))
 
 
+def removed_paths(directory: Path) -> list[Path]:
+    """Return segments that somebody began to remove and did not get through with."""
+    return sorted(directory.glob(".removed-segment-*"))
+
+
 def segment_name_beside(path: Path, segment: uuid.UUID) -> str:
     """Return a name for `segment` that sorts where the segment at `path` does, which it replaces."""
     return f"{path.name.rpartition('-')[0]}-{segment.hex[:8]}"
+
+
+def remove_segment(path: Path) -> None:
+    """Remove a committed segment that another one replaces, if that can be done; readers see all of it or none."""
+    gone = path.with_name(f".removed-{path.name}")
+    with contextlib.suppress(OSError):  # somebody else removes it, or it is open under Windows: `clean` will
+        path.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def new_segment_name(directory: Path, segment: uuid.UUID) -> str:

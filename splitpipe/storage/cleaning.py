@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from splitpipe.errors import CorruptDataError, NotADatasetError
-from splitpipe.storage.catalog import is_claimed, segment_paths, work_paths
+from splitpipe.storage.catalog import is_claimed, removed_paths, segment_paths, work_paths
 from splitpipe.storage.dataset import why_no_dataset
 from splitpipe.storage.segment import Segment
 
@@ -52,7 +52,7 @@ def clean(data_dir: str | os.PathLike[str], *, dry_run: bool = False, force: boo
     path = Path(data_dir)
     if not path.is_dir():
         raise NotADatasetError(why_no_dataset(path))
-    removed, kept = _replaced(path), list[Path]()
+    removed, kept = [*_replaced(path), *removed_paths(path)], list[Path]()
     for work in work_paths(path):
         dead = time.time() - work.stat().st_mtime > _MIN_AGE_S and not is_claimed(work)
         (removed if dead or force else kept).append(work)

@@ -181,7 +181,7 @@ def column_kinds(columns: Mapping[str, Any] | Iterable[str]) -> dict[str, Any]:
     return kinds
 
 
-def load_column(directory: Path, spec: Mapping[str, Any], records: int, *, verify: bool = True) -> NDArray[Any]:
+def load_column(directory: Path, spec: Mapping[str, Any], records: int) -> NDArray[Any]:
     """Return a column of a segment as an array of shape (records,); strings as numpy's StringDType.
 
     Where values are missing, integers and booleans are a masked array, and strings have None.
@@ -190,9 +190,7 @@ def load_column(directory: Path, spec: Mapping[str, Any], records: int, *, verif
         CorruptDataError: a file of the column is missing or not what was committed.
     """
     name, crcs = spec["name"], spec["crcs"]
-    parts = {
-        part: _load_array(_part_path(directory, name, part), crc if verify else None) for part, crc in crcs.items()
-    }
+    parts = {part: _load_array(_part_path(directory, name, part), crc) for part, crc in crcs.items()}
     missing = parts.get("missing")
     values = _strings(parts, missing) if spec["type"] == "str" else parts["values"]
     if values.shape != (records,) or (missing is not None and missing.shape != (records,)):
@@ -297,15 +295,12 @@ def _save_array(path: Path, array: NDArray[Any], disk: Disk) -> int:
     return zlib.crc32(data)
 
 
-def _load_array(path: Path, crc: int | None) -> NDArray[Any]:
+def _load_array(path: Path, crc: int) -> NDArray[Any]:
     with map_file(path) as content:
-        found = crc if crc is None else zlib.crc32(content)
+        found = zlib.crc32(content)
     if found != crc:
         raise CorruptDataError(
             f"{path}: the column fails its checksum ({found:08x}, committed as {crc:08x}): {CURE}", path=str(path)
         )
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as exc:  # only with the checksum left out
-        raise CorruptDataError(f"{path}: is no column: {exc}: {CURE}", path=str(path)) from exc
+    array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     return array

@@ -12,7 +12,14 @@ import numpy as np
 
 from splitpipe.errors import CodecError, ColumnError, NotADatasetError
 from splitpipe.progress import progress_bar
-from splitpipe.storage.catalog import Claim, new_segment_name, segment_name_beside, segment_paths, work_path
+from splitpipe.storage.catalog import (
+    Claim,
+    new_segment_name,
+    remove_segment,
+    segment_name_beside,
+    segment_paths,
+    work_path,
+)
 from splitpipe.storage.copying import SegmentCopy
 from splitpipe.storage.dataset import open_segments, why_no_dataset
 from splitpipe.storage.durable import Disk
@@ -115,20 +122,21 @@ def compact(data_dir: str | os.PathLike[str], splits: int | None = None, *, prog
     if not segment_paths(path):
         raise NotADatasetError(why_no_dataset(path))
     with contextlib.ExitStack() as stack:
+        there = segment_paths(path)  # those that were replaced before, too: they must not come to life again
         segments = _open(stack, path)
         _check_alike(segments)
         newest = segments[-1]
-        bins = splits or max(len(segment.bin_counts) for segment in segments)
+        bins = max(len(segment.bin_counts) for segment in segments) if splits is None else splits
         copy = SegmentCopy(path, bins, newest.encoding, newest.column_types)
         try:
             for segment in progress_bar(segments, unit="segment", label="compact") if progress else segments:
                 _copy_records(segment, copy)
-            copy.publish([segment.path.name for segment in segments], lambda new: segment_name_beside(newest.path, new))
+            copy.publish([old.name for old in there], lambda new: segment_name_beside(newest.path, new))
         except BaseException:
             copy.discard()
             raise
-        for segment in segments:
-            shutil.rmtree(segment.path, ignore_errors=True)
+        for old in there:
+            remove_segment(old)
         return copy.records
 
 

@@ -269,7 +269,7 @@ class Segment:
 
     def column(self, name: str) -> NDArray[Any]:
         """Return one column as an array of shape (records,)."""
-        return load_column(self.path, self.column_specs[name], self.records, verify=self.verify != "never")
+        return load_column(self.path, self.column_specs[name], self.records)
 
     def close(self) -> None:
         """Let go of all files; nothing can be read afterwards. A map goes when the last view of it does."""

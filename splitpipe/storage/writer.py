@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,7 @@ import numpy as np
 from splitpipe.codecs import Encoding
 from splitpipe.errors import CodecError, ColumnError, StorageError, WriterStateError
 from splitpipe.progress import progress_bar
-from splitpipe.storage.catalog import segment_paths
+from splitpipe.storage.catalog import remove_segment, segment_paths
 from splitpipe.storage.columns import ColumnWriter, column_kinds
 from splitpipe.storage.durable import Disk
 from splitpipe.storage.layout import MAX_RECORD_BYTES, MAX_RECORDS
@@ -210,7 +209,7 @@ class SplitWriter:
     def _remove_replaced(self) -> None:
         """Remove what the committed data replaces; readers ignore it already, for the new index names it."""
         for path in self._replaces:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_segment(path)
         self._replaces = []
 
     def abort(self) -> None:
