@@ -66,7 +66,6 @@ class BinMaps:
 
     _mapped: ClassVar[OrderedDict[int, tuple[weakref.ref[BinMaps], int]]] = OrderedDict()
     _serial: ClassVar[Iterator[int]] = itertools.count()
-    _limit: ClassVar[int | None] = None
 
     def __init__(self, bins: int) -> None:
         self.maps: list[Any] = [None] * bins
@@ -77,18 +76,20 @@ class BinMaps:
         self.maps[number] = made
         if _NO_DESCRIPTOR:
             return
-        if BinMaps._limit is None:
-            BinMaps._limit = _descriptors() // 2
-        mapped = BinMaps._mapped
+        limit, mapped = _descriptors() // 2, BinMaps._mapped
         mapped[next(BinMaps._serial)] = weakref.ref(self), number
-        if len(mapped) > BinMaps._limit:
+        if len(mapped) > limit:
             for serial in [serial for serial, (maps, _) in mapped.items() if maps() is None]:
                 del mapped[serial]
-        while len(mapped) > BinMaps._limit:
-            maps, oldest = mapped.popitem(last=False)[1]
-            if (its_maps := maps()) is not None:
-                its_maps.maps[oldest] = None  # unmapped as soon as nobody reads from it
-                its_maps.rows.pop(oldest, None)
+        while len(mapped) > limit:
+            BinMaps._drop_oldest()
+
+    @staticmethod
+    def _drop_oldest() -> None:
+        maps, oldest = BinMaps._mapped.popitem(last=False)[1]
+        if (its_maps := maps()) is not None:
+            its_maps.maps[oldest] = None  # unmapped as soon as nobody reads from it
+            its_maps.rows.pop(oldest, None)
 
     def drop(self) -> None:
         """Let go of all maps."""

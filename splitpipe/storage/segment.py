@@ -10,6 +10,7 @@ import json
 import mmap
 import os
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,14 +181,21 @@ class Segment:
         places = list(
             zip((locations >> _OFFSET_SHIFT).tolist(), starts.tolist(), (starts + sizes).tolist(), strict=True)
         )
-        maps: Any = self.maps
+        maps = self.maps
         try:
             found = [maps[number][start:end] for number, start, end in places]
         except (TypeError, IndexError):  # not mapped, or no such bin
-            maps = {number: self._map(number) for number in {number for number, _, _ in places}}
-            found = [maps[number][start:end] for number, start, end in places]
+            found = self._taken_bin_by_bin(places)
         if not self.trusted:
             self.check(found, ordinals, sizes, entries["crc"])
+        return found
+
+    def _taken_bin_by_bin(self, places: Sequence[tuple[int, int, int]]) -> list[Any]:
+        """Return the bytes at places (bin, start, end), with no more bins mapped at a time than there is room for."""
+        found: list[Any] = [b""] * len(places)
+        for at in sorted(range(len(places)), key=places.__getitem__):
+            number, start, end = places[at]
+            found[at] = self._map(number)[start:end]
         return found
 
     def locate(self, ordinals: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.uint32]]:

@@ -359,3 +359,101 @@ def test_a_writer_killed_at_any_file_operation_leaves_all_or_nothing(tmp_path: P
     assert code == 0, "the writer never got through"
     assert outcomes == {2, 5}
     assert event_number > 30
+
+
+def test_a_bin_that_is_full_begins_a_new_segment(tmp_path: Path) -> None:
+    """What was added so far is committed then, so that a crash loses little; order and number stay."""
+    records = [b"%04d" % i * 100 for i in range(2000)]
+    with SplitWriter(tmp_path, splits=2, max_bin_bytes=100_000) as writer:
+        writer.extend(records[:1500])
+        writer._hand_over()
+        assert len(SplitDataLoader(tmp_path)) == 1500
+        writer.extend(records[1500:])
+        assert writer.commit() == 2000
+    assert list(SplitDataLoader(tmp_path)) == records
+    assert len(list(tmp_path.iterdir())) >= 2
+    with pytest.raises(ValueError, match="max_bin_bytes is a number of bytes"):
+        SplitWriter(tmp_path, max_bin_bytes=0)
+
+
+def test_a_clean_start_replaces_the_old_at_the_first_of_many_segments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And none of the new ones."""
+    write_split_data(tmp_path, [b"old"])
+    _rounds_of(monkeypatch, 1000)
+    records = [b"%04d" % i * 100 for i in range(100)]
+    write_split_data(tmp_path, records, splits=2, start_clean=True, max_bin_bytes=5000)
+
+    assert list(SplitDataLoader(tmp_path)) == records
+    assert len(list(tmp_path.iterdir())) > 3
+
+
+def test_durability_none_never_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And "commit" does, for each file and directory; anything else is refused."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    write_split_data(tmp_path / "none", [b"a", b"b"], splits=2, durability="none")
+    assert not synced
+    write_split_data(tmp_path / "commit", [b"a", b"b"], splits=2)
+    assert len(synced) >= 6, "two bins, index, info, the segment and its directory"
+    assert list(SplitDataLoader(tmp_path / "none")) == [b"a", b"b"]
+    with pytest.raises(ValueError, match='durability is "commit" or "none", and got \'always\''):
+        SplitWriter(tmp_path, durability="always")
+
+
+def test_few_descriptors_suffice_for_many_bins(tmp_path: Path) -> None:
+    """For writing and for reading at random, whatever the number of bins."""
+    records = [b"%d" % i for i in range(900)]
+
+    def work() -> None:
+        soft = len(list(Path("/proc/self/fd").iterdir())) + 24
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, soft))
+        write_split_data(tmp_path, records, splits=300)
+        data = SplitDataLoader(tmp_path)
+        order = np.random.default_rng(0).permutation(900).tolist()
+        if [data[i] for i in order] != [records[i] for i in order] or data.gather(order, threads=3) != data.gather(
+            order
+        ):
+            os._exit(1)
+        if sorted(data.iterate_binwise(shuffle=True)) != sorted(records):
+            os._exit(2)
+
+    assert _in_child(work) == 0
+
+
+def test_extend_keeps_what_came_before_an_error(tmp_path: Path) -> None:
+    """Of a source that raises, and of a record that does not fit, the records before are added."""
+
+    def source() -> Iterator[bytes]:
+        yield from [b"a", b"b", b"c"]
+        raise ZeroDivisionError
+
+    writer = SplitWriter(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        writer.extend(source())
+    assert writer.commit() == 3
+    writer.close()
+    assert list(SplitDataLoader(tmp_path)) == [b"a", b"b", b"c"]
+
+
+def test_huge_records_behind_small_ones_are_taken_few_at_a_time(tmp_path: Path) -> None:
+    """So that memory stays bounded: large records are handed over one by one, not by the thousand."""
+    waiting = []
+
+    def source(writer: SplitWriter) -> Iterator[bytes]:
+        for i in range(2000):
+            waiting.append(i - writer._segment.records)
+            yield b"x" * (10 if i < 1000 else 20_000)
+
+    with SplitWriter(tmp_path, splits=2) as writer:
+        writer.extend(source(writer))
+    assert max(waiting[1300:]) * 20_000 < 4 << 20
+    assert len(SplitDataLoader(tmp_path)) == 2000
+
+
+def test_a_column_may_be_called_record(tmp_path: Path) -> None:
+    """Names of arguments are not taken from the names that columns may have."""
+    with SplitWriter(tmp_path, columns=["record", "self"]) as writer:
+        writer.add(b"a", record=1, self=2)
+    assert SplitDataLoader(tmp_path).columns["record"].tolist() == [1]
