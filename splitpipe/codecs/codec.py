@@ -45,6 +45,10 @@ class Codec(abc.ABC):
             PayloadError: `encode` makes no such bytes.
         """
 
+    def decode_many(self, payloads: Sequence[Any]) -> Any:
+        """Return the records of many payloads as a sequence; raises as `decode`."""
+        return list(map(self.decode, payloads))
+
     def batch(self, payloads: NDArray[np.void]) -> Any:
         """Return one value that holds the records of `payloads`, of one size; None if they cannot be taken together.
 

@@ -24,6 +24,7 @@ class Encoding:
         compression: around it, or None.
         compress: what `codec.encode` made to payload.
         decode: payload to record; None if the payload is the record.
+        decode_many: payloads to a sequence of records; None if the payloads are the records.
     """
 
     def __init__(self, codec: Codec, compression: Compression | None = None) -> None:
@@ -33,12 +34,18 @@ class Encoding:
         self.decode: Callable[[Any], Any] | None = None if codec.identity else codec.decode
         if compression is not None:
             self.decode = compression.decompress if codec.identity else self._decompress_and_decode
+        self.decode_many = None if self.decode is None else self._decode_many
 
     def __reduce__(self) -> tuple[object, ...]:
         return Encoding, (self.codec, self.compression)
 
     def _decompress_and_decode(self, payload: bytes) -> Any:
         return self.codec.decode(self.compression.decompress(payload) if self.compression else payload)
+
+    def _decode_many(self, payloads: Sequence[Any]) -> Any:
+        if self.compression is not None:
+            payloads = list(map(self.compression.decompress, payloads))
+        return payloads if self.codec.identity else self.codec.decode_many(payloads)
 
     @classmethod
     def of(cls, codec: Any) -> Encoding:

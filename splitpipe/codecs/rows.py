@@ -62,6 +62,13 @@ class RowCodec(Codec):
         decoded = np.frombuffer(payload, row.base)
         return decoded.reshape(row.shape) if row.subdtype is not None else decoded[0]
 
+    def decode_many(self, payloads: Sequence[Any]) -> Any:
+        """Return the rows as one array, shape (len(payloads), *shape of the dtype)."""
+        row = self.row
+        if row is None or not set(map(len, payloads)) <= {row.itemsize}:
+            raise PayloadError(f"has another length than a row of {row}")
+        return np.frombuffer(bytearray().join(payloads), row.base).reshape(len(payloads), *row.shape)
+
     def batch(self, payloads: NDArray[np.void]) -> Any:
         """Return the rows as one array, shape (len(payloads), *shape of the dtype)."""
         row = self.row
@@ -69,9 +76,9 @@ class RowCodec(Codec):
             return None
         return payloads.view(row.base).reshape(len(payloads), *row.shape)
 
-    def collate(self, records: Sequence[Any]) -> Any:
+    def collate(self, records: Any) -> Any:
         """Return the rows as one array."""
-        return np.array(records, dtype=self.row.base if self.row else None)
+        return np.asarray(records, dtype=self.row.base if self.row else None)
 
     def spec(self) -> dict[str, Any]:
         """Return the dtype as JSON."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from splitpipe.codecs import Codec
 from splitpipe.loader.opened import OpenBin
 from splitpipe.loader.records import Records
-from splitpipe.storage import ColumnsView, join_columns
+from splitpipe.storage import ColumnsView, join_columns, join_records
 
 __all__ = ["concat"]
 
@@ -64,15 +64,13 @@ class _Concat(Records):
         at = int(np.searchsorted(self._ends, number, side="right"))
         return self._parts[at]._read(number - self._starts[at])
 
-    def _read_many(self, numbers: NDArray[np.int64], threads: int) -> list[Any]:
-        found: list[Any] = [None] * len(numbers)
+    def _read_many(self, numbers: NDArray[np.int64], threads: int) -> Any:
         part_of = self._part_of(numbers)
+        parts = []
         for at in np.unique(part_of).tolist():
             places = np.flatnonzero(part_of == at)
-            records = self._parts[at]._read_many(numbers[places] - self._starts[at], threads)
-            for place, record in zip(places.tolist(), records, strict=True):
-                found[place] = record
-        return found
+            parts.append((places, self._parts[at]._read_many(numbers[places] - self._starts[at], threads)))
+        return join_records(len(numbers), parts)
 
     def _bin_counts(self) -> Sequence[int]:
         return self._counts

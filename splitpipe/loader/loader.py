@@ -59,9 +59,9 @@ class SplitDataLoader(Records):
     @overload
     def __getitem__(self, key: slice) -> View: ...
     @overload
-    def __getitem__(self, key: Sequence[int] | NDArray[Any]) -> list[Any]: ...
+    def __getitem__(self, key: Sequence[int] | NDArray[Any]) -> Any: ...
     def __getitem__(self, key: Any) -> Any:
-        """Return a record for a number, a view for a slice, a list of records for a list or array of numbers.
+        """Return a record for a number, a view for a slice, many records for a list or array of numbers.
 
         Raises:
             IndexError: there is no such record.
@@ -86,7 +86,7 @@ class SplitDataLoader(Records):
             self._maps = self._only.maps
         return self._dataset.read(number)
 
-    def _read_many(self, numbers: NDArray[np.int64], threads: int) -> list[Any]:
+    def _read_many(self, numbers: NDArray[np.int64], threads: int) -> Any:
         return self._dataset.read_many(numbers, threads=threads)
 
     def _bin_counts(self) -> Sequence[int]:

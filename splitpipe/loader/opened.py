@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitpipe.order import Run
-from splitpipe.storage import BinReader
+from splitpipe.storage import BinReader, join_records
 
 __all__ = ["records_of"]
 
@@ -17,17 +17,14 @@ __all__ = ["records_of"]
 OpenBin = tuple[BinReader, NDArray[np.int64] | None]
 
 
-def records_of(bins: Sequence[OpenBin], run: Run) -> list[Any]:
-    """Return the records of a run."""
-    if run.which is None:
-        reader, places = bins[0]
-        return reader.records(run.positions if places is None else places[run.positions])
-    found: list[Any] = [None] * len(run)
+def records_of(bins: Sequence[OpenBin], run: Run) -> Any:
+    """Return the records of a run: a list, or, of codec `struct`, an array."""
+    parts = []
     for at, (reader, places) in enumerate(bins):
-        mine = np.flatnonzero(run.which == at)
-        positions = run.positions[mine]
-        for place, record in zip(
-            mine.tolist(), reader.records(positions if places is None else places[positions]), strict=True
-        ):
-            found[place] = record
-    return found
+        mine = np.arange(len(run)) if run.which is None else np.flatnonzero(run.which == at)
+        positions = run.positions if run.which is None else run.positions[mine]
+        records = reader.records(positions if places is None else places[positions])
+        if run.which is None:
+            return records
+        parts.append((mine, records))
+    return join_records(len(run), parts)

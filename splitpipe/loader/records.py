@@ -36,8 +36,8 @@ class Records(Sequence[Any]):
         """Return the record `number`, from 0 to len - 1."""
 
     @abc.abstractmethod
-    def _read_many(self, numbers: NDArray[np.int64], threads: int) -> list[Any]:
-        """Return the records with these numbers, each from 0 to len - 1."""
+    def _read_many(self, numbers: NDArray[np.int64], threads: int) -> Any:
+        """Return the records with these numbers, each from 0 to len - 1: a list, or, of codec `struct`, an array."""
 
     @abc.abstractmethod
     def _bin_counts(self) -> Sequence[int]:
@@ -64,9 +64,9 @@ class Records(Sequence[Any]):
     @overload
     def __getitem__(self, key: slice) -> View: ...
     @overload
-    def __getitem__(self, key: Sequence[int] | NDArray[Any]) -> list[Any]: ...
+    def __getitem__(self, key: Sequence[int] | NDArray[Any]) -> Any: ...
     def __getitem__(self, key: Any) -> Any:
-        """Return a record for a number, a view for a slice, a list of records for a list or array of numbers.
+        """Return a record for a number, a view for a slice, many records for a list or array of numbers.
 
         Raises:
             IndexError: there is no such record.
@@ -80,15 +80,17 @@ class Records(Sequence[Any]):
             return self.gather(key)
         return self._read(_position(key, len(self)))
 
-    def gather(self, ids: ArrayLike, *, threads: int = 0) -> list[Any]:
+    def gather(self, ids: ArrayLike, *, threads: int = 0) -> Any:
         """Return the records numbered `ids`, a sequence or array of integers, in the order asked for.
+
+        They come as a list; of codec "struct", as one array.
 
         Negative numbers count from the end, and a number may come more than once.
 
         Args:
             ids: the numbers.
-            threads: read with so many threads, for storage that is slow to answer (disks that seek, networks); what
-                lies in memory already is faster without.
+            threads: read with so many threads, sorted, each place once and neighbours together, for storage that is
+                slow to answer (disks that seek, networks); what lies in memory already is faster without.
 
         Raises:
             IndexError: there is no record of one of the numbers, or `ids` are not integers.
@@ -184,7 +186,7 @@ class Records(Sequence[Any]):
         # Chained in C: a generator that yields each record would cost a tenth of the whole.
         return itertools.chain.from_iterable(self._chunks(plan))
 
-    def _chunks(self, plan: Iterator[Run]) -> Iterator[list[Any]]:
+    def _chunks(self, plan: Iterator[Run]) -> Iterator[Any]:
         for run in plan:
             bins = [self._open_bin(number) for number in run.bins]
             for first in range(0, len(run), _CHUNK_RECORDS):
@@ -257,7 +259,7 @@ class View(Records):
     def _read(self, number: int) -> Any:
         return self._parent._read(int(self._ids[number]))
 
-    def _read_many(self, numbers: NDArray[np.int64], threads: int) -> list[Any]:
+    def _read_many(self, numbers: NDArray[np.int64], threads: int) -> Any:
         return self._parent._read_many(self._numbers(numbers), threads)
 
     def _bins(self) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:

@@ -17,6 +17,7 @@ from splitpipe.storage.cleaning import clean as clean
 from splitpipe.storage.columns_view import ColumnsView as ColumnsView
 from splitpipe.storage.columns_view import join_columns as join_columns
 from splitpipe.storage.dataset import Dataset as Dataset
+from splitpipe.storage.dataset import join_records as join_records
 from splitpipe.storage.merging import compact as compact
 from splitpipe.storage.merging import merge as merge
 from splitpipe.storage.salvage import SalvageReport as SalvageReport
@@ -40,6 +41,7 @@ __all__ = (
     "clean",
     "compact",
     "join_columns",
+    "join_records",
     "merge",
     "salvage",
     "verify",

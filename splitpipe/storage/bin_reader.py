@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitpipe.codecs import Codec
-from splitpipe.errors import PayloadError
 from splitpipe.storage.bin import Rows
 from splitpipe.storage.layout import HEADER_BYTES
 
@@ -52,23 +51,13 @@ class BinReader:
             self._segment.check(found, rows.ordinals[positions], ends - starts, rows.crcs[positions])
         return found
 
-    def records(self, positions: NDArray[np.int64]) -> list[Any]:
-        """Return the records at `positions`.
+    def records(self, positions: NDArray[np.int64]) -> Any:
+        """Return the records at `positions`, a list, or, of codec `struct`, an array.
 
         Raises:
             CorruptDataError: the bytes on disk are not those committed.
         """
-        payloads = self.payloads(positions)
-        return payloads if self._segment.encoding.decode is None else self._decoded(payloads, positions)
-
-    def _decoded(self, payloads: list[Any], positions: NDArray[np.int64]) -> list[Any]:
-        decode: Any = self._segment.encoding.decode
-        try:
-            return list(map(decode, payloads))
-        except PayloadError:
-            for ordinal in self._rows.ordinals[positions].tolist():
-                self._segment.record(ordinal)  # names the one
-            raise
+        return self._segment.decoded(self.payloads(positions), self._rows.ordinals[positions])
 
     def fixed_rows(self) -> NDArray[np.void] | None:
         """Return the payloads as an array of items of their size, if all have one and are as committed."""

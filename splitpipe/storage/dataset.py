@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitpipe.codecs import Codec, is_builtin, register_codec
-from splitpipe.errors import NotADatasetError, PayloadError, PickleRefusedError, StorageError
+from splitpipe.errors import NotADatasetError, PickleRefusedError, StorageError
 from splitpipe.storage.bin_reader import BinReader
 from splitpipe.storage.catalog import segment_paths
 from splitpipe.storage.cold import read_cold
 from splitpipe.storage.columns_view import join_columns
 from splitpipe.storage.segment import Segment
 
-__all__ = ["Dataset", "open_segments", "why_no_dataset"]
+__all__ = ["Dataset", "join_records", "open_segments", "why_no_dataset"]
 
 
 def open_segments(paths: Sequence[Path], *, verify: str = "first") -> list[Segment]:
@@ -94,30 +94,25 @@ class Dataset:
         at = bisect_right(self._starts, number) - 1
         return self.segments[at].record(number - self._starts[at])
 
-    def read_many(self, numbers: NDArray[np.int64], *, threads: int = 0) -> list[Any]:
-        """Return the records with these numbers, in the order asked for; with `threads`, as from slow storage."""
+    def read_many(self, numbers: NDArray[np.int64], *, threads: int = 0) -> Any:
+        """Return the records with these numbers, in the order asked for: a list, or, of codec `struct`, an array.
+
+        Args:
+            numbers: each from 0 to `records - 1`.
+            threads: how many to read with, as from slow storage; 0 reads from the maps.
+        """
         if len(self.segments) == 1:
             return self._read_segment(self.segments[0], numbers, threads)
-        found: list[Any] = [None] * len(numbers)
         segment_of = np.searchsorted(self._starts, numbers, side="right") - 1
+        parts = []
         for at in np.unique(segment_of).tolist():
             places = np.flatnonzero(segment_of == at)
-            records = self._read_segment(self.segments[at], numbers[places] - self._starts[at], threads)
-            for place, record in zip(places.tolist(), records, strict=True):
-                found[place] = record
-        return found
+            parts.append((places, self._read_segment(self.segments[at], numbers[places] - self._starts[at], threads)))
+        return join_records(len(numbers), parts)
 
-    def _read_segment(self, segment: Segment, ordinals: NDArray[np.int64], threads: int) -> list[Any]:
+    def _read_segment(self, segment: Segment, ordinals: NDArray[np.int64], threads: int) -> Any:
         payloads = read_cold(segment, ordinals, threads) if threads else segment.payloads(ordinals)
-        decode = segment.encoding.decode
-        if decode is None:
-            return payloads
-        try:
-            return list(map(decode, payloads))
-        except PayloadError:
-            for ordinal in ordinals.tolist():  # to name the one
-                segment.record(ordinal)
-            raise
+        return segment.decoded(payloads, ordinals)
 
     def open_bin(self, number: int, *, mapped: bool = False) -> BinReader:
         """Return a bin, counted as in `bin_counts`, opened for reading many of its records."""
@@ -169,6 +164,25 @@ class Dataset:
         if state["codec"] is not None:
             register_codec(state["codec"])
         self._open([self.path / name for name in state["segments"]])
+
+
+def join_records(count: int, parts: Iterable[tuple[NDArray[np.int64], Any]]) -> Any:
+    """Return `count` records put together from parts, each some places and the records that belong there.
+
+    Parts that are arrays become one array, others one list.
+    """
+    joined: Any = None
+    for places, records in parts:
+        if isinstance(records, np.ndarray):
+            if joined is None:
+                joined = np.empty((count, *records.shape[1:]), records.dtype)
+            joined[places] = records
+        else:
+            if joined is None:
+                joined = [None] * count
+            for place, record in zip(places.tolist(), records, strict=True):
+                joined[place] = record
+    return [] if joined is None else joined
 
 
 def why_no_dataset(path: Path) -> str:

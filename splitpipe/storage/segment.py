@@ -173,6 +173,16 @@ class Segment:
         except PayloadError as exc:
             raise self.corrupt(ordinal, str(exc)) from exc
 
+    def decoded(self, payloads: list[Any], ordinals: NDArray[Any]) -> Any:
+        """Return the records of many payloads, a list, or, of codec `struct`, an array."""
+        decode_many = self.encoding.decode_many
+        try:
+            return payloads if decode_many is None else decode_many(payloads)
+        except PayloadError:
+            for ordinal in ordinals.tolist():
+                self.record(ordinal)  # names the one
+            raise
+
     def payloads(self, ordinals: NDArray[np.int64]) -> list[Any]:
         """Return the stored bytes of many records, in the order asked for; each from 0 to `records - 1`."""
         entries = self._entries.take(ordinals)

@@ -82,7 +82,7 @@ def test_workers_compress_with_the_dictionary_of_the_first_records(tmp_path: Pat
 def test_struct_takes_its_dtype_from_the_first_record_of_any_worker(tmp_path: Path) -> None:
     """And workers that were told different ones are found out."""
     build_split_data(tmp_path / "same", range(50), lambda i: np.float32(i), workers=2, codec="struct")
-    assert SplitDataLoader(tmp_path / "same")[[7, 3]] == [7.0, 3.0]
+    assert SplitDataLoader(tmp_path / "same")[[7, 3]].tolist() == [7.0, 3.0]
     with pytest.raises(RecordTypeError, match=r"give the dtype as codec=numpy.dtype"):
         build_split_data(
             tmp_path / "other",
