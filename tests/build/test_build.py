@@ -1,8 +1,10 @@
 """build_split_data: many processes, one order, one commit, and no work done twice."""
 
+import errno
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import time
@@ -276,6 +278,29 @@ def _in_child(work: Callable[[], object]) -> int:
         finally:
             os._exit(99)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_full_disk_fails_the_build_and_resume_goes_on_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real limit on file sizes: an OSError, nothing visible, and what was kept is of use."""
+    monkeypatch.setattr("splitpipe.build.build._CHECKPOINT_S", 0)
+
+    def build(*, resume: bool) -> int:
+        return build_split_data(tmp_path, range(20), lambda i: bytes(20_000), workers=0, splits=2, resume=resume)
+
+    def fill() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
+        try:
+            build(resume=False)
+        except OSError as exc:
+            os._exit(exc.errno or 0)
+
+    assert _in_child(fill) == errno.EFBIG
+    with pytest.raises(NotADatasetError):
+        SplitDataLoader(tmp_path)
+    assert build(resume=True) == 20
+    assert list(SplitDataLoader(tmp_path)) == [bytes(20_000)] * 20
 
 
 def _kill_self_at(event_number: int) -> None:

@@ -1,6 +1,8 @@
 """verify, salvage, clean, merge, compact: nothing is changed that is whole, and what is lost is named exactly."""
 
+import errno
 import os
+import resource
 import shutil
 import signal
 import time
@@ -399,6 +401,32 @@ def test_care_killed_at_any_operation_leaves_the_old_or_the_new(
         shutil.rmtree(target)
     assert code == 0
     assert at > 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        compact,
+        lambda target: add_column(target, "new", ["x" * 3000] * 10),
+        lambda target: salvage(target, target / "new"),
+    ],
+    ids=["compact", "add_column", "salvage"],
+)
+def test_a_full_disk_leaves_the_data_as_it_was(two: Path, change: Callable[[Path], Any]) -> None:
+    """A real limit on file sizes."""
+    before = _all(SplitDataLoader(two))
+
+    def fill() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))
+        try:
+            change(two)
+        except OSError as exc:
+            os._exit(exc.errno or 0)
+
+    assert _in_child(fill) == errno.EFBIG
+    assert _all(SplitDataLoader(two)) == before
+    assert not verify(two).problems
+    assert not list(two.rglob(".writing-*"))
 
 
 def test_care_of_no_data_set_is_refused(tmp_path: Path) -> None:
