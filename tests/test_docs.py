@@ -65,6 +65,29 @@ EXAMPLES = {
     "write_and_read.py": ["wrote 1000", "holds 1010 the last is b'record 1009'", "in another order: True"],
     "columns.py": ["50 records of label 3, the first is sample 3", "all the same: True"],
     "prefetch.py": ["epoch 0 records 1000", "epoch 1 records 1000"],
+    "batches.py": [
+        "rows: 512 in a batch, 20 batches, the last of 272 energy 29994.0",
+        "trees: (100, 4, 4) float64 (100,) 100",
+        "epochs: [1000, 1000]",
+    ],
+    "care.py": [
+        "problems before: 0\ndamaged: record 242 in",
+        "the next one: b'day 2, record 43'\nverify names it: [242]\nsaved 499 lost ((242, 242),)",
+        "compacted: 500 records in 1 segment\nthe same: True\nproblems after: 0",
+    ],
+    "choosing_a_codec.py": [
+        "json: {'id': 7, 'text': 'record 7: what they",
+        "compressed to less than half: True",
+        "dates: 2000-02-29 2000-12-31",
+    ],
+    "coming_from_acumenindexer.py": [
+        "built 100\nimage 3: (8, 8, 3) float16 of 003.npy\nbright: 10 the first is 090.npy",
+        "data set: 100 099.npy 99.0",
+    ],
+    "coming_from_ra_pickles.py": [
+        "total 30\nelement 7: [7. 7. 7. 7.]\n10 of 30, all different: True\nwith replacement, 100 of 30: 100",
+        "by threads: [1, 2, 3]\nwritten by each of three: [20, 20, 20]\nmerged: 60 more\ntotal 90",
+    ],
     "coming_from_splitdataloader.py": ["1000\nb'2'\n499500\n499500 True"],
 }
 
