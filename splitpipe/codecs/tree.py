@@ -1,11 +1,12 @@
 """The codec `tree`: nested dicts, lists and tuples of arrays and scalars, without pickle.
 
-    payload   u32 bytes of the template | u32 zero | template (JSON) | slots | blobs, each at a multiple of 64
+    payload   u32 bytes of the template | u32 bytes of the slots | template (JSON) | slots | blobs
 
 The template says how the record is built and where each part of it lies; parts of fixed size are in slots of 8
 bytes or more, those of any size (str, bytes, large int) have a slot of 16 with offset and length of a blob. So
-records that differ in values alone share one template, which is parsed once. Every payload is a multiple of 64
-bytes long, and so is what comes before it in a bin: an array starts at a multiple of 64 in the mapped file too.
+records that differ in values alone share one template, which is parsed once. Slots start at a multiple of 8,
+each blob at one of 64. Every payload is a multiple of 64 bytes long, and so is what comes before it in a bin: an array
+starts at a multiple of 64 in the mapped file too.
 
 In the template null is None, and a list is a node, named by its first element:
 
