@@ -54,7 +54,7 @@ def _info(options: argparse.Namespace) -> int:
             "columns": newest.column_types,
             "segments": len(segments),
             "bins": sum(1 for segment in segments for count in segment.bin_counts if count),
-            "committed": newest.info["created"],
+            "committed": newest.info.get("created", "unknown"),
             "being written": len(work_paths(path)),
         }
         facts.update(newest.encoding.codec.spec())
