@@ -56,7 +56,7 @@ def merge(target_dir: str | os.PathLike[str], *source_dirs: str | os.PathLike[st
             coming += _open(stack, source)
         _check_alike([*there, *coming])
         known = {segment.id for segment in there}
-        coming = [segment for segment in coming if segment.id not in known]
+        coming = list({segment.id: segment for segment in coming if segment.id not in known}.values())
         target.mkdir(parents=True, exist_ok=True)
         for segment in progress_bar(coming, unit="segment", label="merge") if progress else coming:
             _copy_segment(segment.path, target, uuid.UUID(bytes=segment.id))
