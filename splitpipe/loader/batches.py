@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitpipe.codecs import Codec
+from splitpipe.errors import CollateError
 from splitpipe.lane import current_lane
 from splitpipe.loader.opened import OpenBin, records_of
 from splitpipe.order import Run, cut, plan_epoch
@@ -59,8 +60,8 @@ class Batches:
         stacked = bins.stacked(runs) if self._collate is None else None
         if stacked is not None:
             return stacked
-        codec, records = bins.records(runs)
-        return codec.collate(records) if self._collate is None else self._collate(records)
+        codecs, records = bins.records(runs)
+        return _only(codecs).collate(records) if self._collate is None else self._collate(records)
 
 
 class _Bins:
@@ -84,17 +85,18 @@ class _Bins:
         begin = 0
         for run in runs:
             end = begin + len(run)
-            if not self._take(run, payloads[begin:end]):
+            if not self._take(run, codec, payloads[begin:end]):
                 return None
             begin = end
         return codec.batch(payloads)
 
-    def _take(self, run: Run, out: NDArray[np.void]) -> bool:
+    def _take(self, run: Run, codec: Codec, out: NDArray[np.void]) -> bool:
         """Copy the payloads of a run to `out`; False if they are not all of its size."""
         found = [self._rows(number) for number in run.bins]
         for at, rows in enumerate(found):
             if rows is None or rows[1].dtype != out.dtype:
                 return False
+            _only([codec, rows[0]])
             if run.which is None:
                 # All positions are from a permutation of the bin's; "clip" spares numpy a second copy.
                 rows[1].take(run.positions, out=out, mode="clip")
@@ -110,13 +112,26 @@ class _Bins:
             self._fixed[number] = self._records._fixed_rows(number)
         return self._fixed[number]
 
-    def records(self, runs: list[Run]) -> tuple[Codec, list[Any]]:
-        """Return the records of some runs, and the codec of the first."""
+    def records(self, runs: list[Run]) -> tuple[list[Codec], list[Any]]:
+        """Return the records of some runs, and the codecs of their bins."""
         self._open = {number: self._open.get(number) or self._opened(number) for run in runs for number in run.bins}
         found: list[Any] = []
         for run in runs:
             found += records_of([self._open[number] for number in run.bins], run)
-        return self._open[runs[0].bins[0]][0].codec, found
+        return [reader.codec for reader, _ in self._open.values()], found
 
     def _opened(self, number: int) -> OpenBin:
         return self._records._open_bin(number, mapped=True)
+
+
+def _only(codecs: list[Codec]) -> Codec:
+    """Return the one codec that all of these are; raises CollateError if they are several."""
+    first, *others = codecs
+    for other in others:
+        if other is not first and (other.name, other.spec()) != (first.name, first.spec()):
+            kinds = [f"{each.name} {each.spec() or ''}".strip() for each in (first, other)]
+            raise CollateError(
+                f"a batch would hold records of {kinds[0]} and of {kinds[1]}: pass collate=list to get them as they "
+                "are, or a function of your own that makes one batch of a list of records"
+            )
+    return first
