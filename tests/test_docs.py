@@ -1,6 +1,7 @@
 """What the documentation shows is true: its snippets run, its bytes are a data set."""
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -103,13 +104,18 @@ def test_examples_run_and_print_what_they_promise(name: str, tmp_path: Path) -> 
     assert all(line in done.stdout for line in EXAMPLES[name]), done.stdout
 
 
-def test_the_readme_runs_from_top_to_bottom(tmp_path: Path) -> None:
-    """Its Python blocks, one after the other, as one script."""
-    script = tmp_path / "readme.py"
-    script.write_text("\n".join(_blocks("README.md", "python")), encoding="utf-8")
-    done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True, cwd=tmp_path)
+@pytest.mark.parametrize("page", ["README.md", "docs/storage.md"])
+def test_a_page_runs_from_top_to_bottom(page: str, tmp_path: Path) -> None:
+    """Its Python blocks, one after the other, as one script; then its commands, where the script ran."""
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(_blocks(page, "python")), encoding="utf-8")
+    commands = [shlex.split(line, comments=True)[1:] for block in _blocks(page, "sh") for line in block.splitlines()]
+    for command in [[script], *(["-m", "splitpipe", *command] for command in commands)]:
+        done = subprocess.run(
+            [sys.executable, "-W", "error", *command], capture_output=True, text=True, cwd=tmp_path, timeout=60
+        )
 
-    assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, done.stderr) == (0, ""), command
 
 
 @pytest.mark.parametrize(
