@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from splitpipe import SplitDataLoader, SplitWriter, write_split_data
+from splitpipe import SplitDataLoader, SplitWriter, verify, write_split_data
 
 ROOT = Path(__file__).parent.parent
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -40,6 +40,7 @@ def test_the_bytes_on_the_format_page_are_a_data_set(tmp_path: Path) -> None:
     assert list(data) == [b"apple", b"fig", b"cherry"]
     assert sorted(data.iterate_binwise()) == sorted(data)
     assert data.columns["label"].tolist() == [1, 2, 1]
+    assert verify(tmp_path).problems == ()
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # a reader on one page may leave closing to Python
