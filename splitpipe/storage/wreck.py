@@ -65,6 +65,13 @@ class Wreck:
                 self._read_bin(int(file.stem), file)
         if indexed is not None:
             self._fill_from_index(indexed)
+        compression = self.info["codec"].get("compression") if self.info else None
+        if compression is not None and "dictionary" not in compression:  # a bin has its name alone
+            self.intact[:] = False
+            self.notes.append(
+                f"{path}: index and info are both lost, and with them the dictionary of its {compression['name']}: what "
+                "was compressed with it cannot be read"
+            )
 
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
