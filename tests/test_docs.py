@@ -2,12 +2,14 @@
 
 import re
 import shlex
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from splitpipe import SplitDataLoader, SplitWriter, verify, write_split_data
@@ -41,6 +43,21 @@ def test_the_bytes_on_the_format_page_are_a_data_set(tmp_path: Path) -> None:
     assert sorted(data.iterate_binwise()) == sorted(data)
     assert data.columns["label"].tolist() == [1, 2, 1]
     assert verify(tmp_path).problems == ()
+
+
+def test_the_tree_on_the_format_page_is_what_the_codec_writes(tmp_path: Path) -> None:
+    """Template, slots and blobs lie where the page says."""
+    write_split_data(tmp_path, [{"x": np.arange(3, dtype="i2"), "n": 7, "s": "hé"}], codec="tree", splits=1)
+    (file,) = tmp_path.glob("*/*.bin")
+    payload = file.read_bytes()[64:]
+    template_bytes, slot_bytes = struct.unpack_from("<II", payload)
+    slots = -(-(8 + template_bytes) // 8) * 8
+    blobs = -(-(slots + slot_bytes) // 64) * 64
+
+    assert f"`{payload[8 : 8 + template_bytes].decode()}`, {slot_bytes} bytes" in (ROOT / "docs/format.md").read_text()
+    assert struct.unpack_from("<qQQ", payload, slots) == (7, 64, 3)
+    assert payload[blobs : blobs + 6] == bytes.fromhex("00 00 01 00 02 00")
+    assert payload[blobs + 64 : blobs + 67] == "hé".encode() == bytes.fromhex("68 c3 a9")
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # a reader on one page may leave closing to Python

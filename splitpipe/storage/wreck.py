@@ -69,8 +69,8 @@ class Wreck:
         if compression is not None and "dictionary" not in compression:  # a bin has its name alone
             self.intact[:] = False
             self.notes.append(
-                f"{path}: index and info are both lost, and with them the dictionary of its {compression['name']}: what "
-                "was compressed with it cannot be read"
+                f"{path}: index and info are both lost, and with them the dictionary of its {compression['name']}: "
+                "what was compressed with it cannot be read"
             )
 
     @contextlib.contextmanager
