@@ -117,7 +117,7 @@ class _Bins:
         self._open = {number: self._open.get(number) or self._opened(number) for run in runs for number in run.bins}
         found: list[Any] = []
         for run in runs:
-            found += records_of([self._open[number] for number in run.bins], run)
+            found.extend(records_of([self._open[number] for number in run.bins], run))  # `+=` would add an array
         return [reader.codec for reader, _ in self._open.values()], found
 
     def _opened(self, number: int) -> OpenBin:

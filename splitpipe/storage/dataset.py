@@ -169,20 +169,21 @@ class Dataset:
 def join_records(count: int, parts: Iterable[tuple[NDArray[np.int64], Any]]) -> Any:
     """Return `count` records put together from parts, each some places and the records that belong there.
 
-    Parts that are arrays become one array, others one list.
+    Parts that are arrays of one dtype become one array, others one list.
     """
-    joined: Any = None
-    for places, records in parts:
-        if isinstance(records, np.ndarray):
-            if joined is None:
-                joined = np.empty((count, *records.shape[1:]), records.dtype)
-            joined[places] = records
-        else:
-            if joined is None:
-                joined = [None] * count
-            for place, record in zip(places.tolist(), records, strict=True):
-                joined[place] = record
-    return [] if joined is None else joined
+    listed = list(parts)
+    kinds = {(some.dtype, some.shape[1:]) if isinstance(some, np.ndarray) else None for _, some in listed}
+    joined: Any = [None] * count
+    if len(kinds) == 1 and (kind := kinds.pop()) is not None:
+        dtype, shape = kind
+        joined = np.empty((count, *shape), dtype)
+        for places, some in listed:
+            joined[places] = some
+        return joined
+    for places, some in listed:
+        for place, record in zip(places.tolist(), some, strict=True):
+            joined[place] = record
+    return joined
 
 
 def why_no_dataset(path: Path) -> str:
