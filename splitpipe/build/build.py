@@ -25,6 +25,7 @@ from splitpipe.pipeline import MpQItr
 from splitpipe.progress import progress_bar
 from splitpipe.storage.catalog import remove_segment, segment_paths
 from splitpipe.storage.columns import column_kinds
+from splitpipe.storage.dataset import open_segments
 from splitpipe.storage.durable import Disk
 from splitpipe.storage.segment_writer import SegmentWriter
 from splitpipe.storage.writer import fit_existing
@@ -75,7 +76,7 @@ def build_split_data(
         start_clean: replace what the directory held.
         on_error: "raise" ends the build when `read_fn` raises; "skip" logs a warning; a function is called with the
             input and the exception, and may raise. What a generator yielded before it raised is kept.
-        resume: go on where a build of the same inputs was killed or failed; if there was none, begin.
+        resume: go on where a build of the same inputs was killed or failed; do nothing if it was committed.
         progress: show a bar with rate and time left.
         durability: as of `SplitWriter`.
         start: as of `MpQItr`.
@@ -87,19 +88,28 @@ def build_split_data(
         StorageError: what was left to `resume` is of other inputs or settings.
     """
     listed = list(inputs)
+    failures = _Failures(listed, on_error)
     build = _Build(Path(target_dir), listed, splits, codec, columns, shuffle, start_clean, resume, durability)
-    workers = _cores() if workers is None else workers
-    failed = _Failures(listed, on_error)
-    turns = build.turns(workers)
-    bar: Iterable[int] = build.run(turns, read_fn, workers, start, failed)
+    if build.committed is not None:
+        return build.committed
+    done: Iterable[int] = build.run(read_fn, _cores() if workers is None else workers, start, failures)
     if progress:
-        bar = progress_bar(bar, unit="input", label="build", total=len(listed) - build.done)
+        done = progress_bar(done, unit="input", label="build", total=len(listed) - build.done)
     try:
-        for _ in bar:
+        for _ in done:
             pass
         return build.commit()
     finally:
         build.close()
+
+
+def _records_built(directory: Path, fingerprint: str) -> int | None:
+    """Return how many records the same build committed before; None if it did not."""
+    segments = open_segments(segment_paths(directory))
+    built = [segment.records for segment in segments if segment.info.get("build") == fingerprint]
+    for segment in segments:
+        segment.close()
+    return built[-1] if built else None
 
 
 def _cores() -> int:
@@ -155,6 +165,7 @@ class _Build:
         self._fingerprint = fingerprint(inputs, splits, encoding.name, sorted(kinds), shuffle)
         directory.mkdir(parents=True, exist_ok=True)
         found = find_checkpoint(directory) if resume else None
+        self.committed = _records_built(directory, self._fingerprint) if resume and found is None else None
         if found is None:
             self.done = 0
             self._encoding = encoding
@@ -177,32 +188,25 @@ class _Build:
         self._has_checkpoint = found is not None
         self._is_committed = False
 
-    def turns(self, workers: int) -> list[tuple[int, Sequence[Any]]]:
+    def run(self, read_fn: Callable[[Any], Any], workers: int, start: str, failures: _Failures) -> Iterator[int]:
+        """Read and write; yield the number of each input that is done."""
+        turns = self._turns(workers)
+        if not self._is_trained and turns:
+            # The dictionary comes from the first records, and every worker compresses with it from its first on.
+            plain = Encoding(self._encoding.codec)
+            yield from self._run(turns[:1], read_fn, plain, min(workers, 1), start, failures)
+            turns = turns[1:]
+        yield from self._run(turns, read_fn, self._encoding, workers, start, failures)
+
+    def _turns(self, workers: int) -> list[tuple[int, Sequence[Any]]]:
         """Return what is left to read, in turns: (number of the first input, inputs)."""
         left = len(self._inputs) - self.done
         size = max(1, min(_MAX_TURN, left // (8 * max(workers, 1))))
         return [(first, self._inputs[first : first + size]) for first in range(self.done, len(self._inputs), size)]
 
-    def run(
-        self,
-        turns: Sequence[tuple[int, Sequence[Any]]],
-        read_fn: Callable[[Any], Any],
-        workers: int,
-        start: str,
-        failures: _Failures,
-    ) -> Iterator[int]:
-        """Read and write; yield the number of each input that is done."""
-        if not self._is_trained and turns:
-            # The dictionary comes from the first records, and every worker compresses with it from its first on.
-            plain = Encoding(self._encoding.codec)
-            yield from self._run(turns[:1], Reading, read_fn, plain, min(workers, 1), start, failures)
-            turns = turns[1:]
-        yield from self._run(turns, Reading, read_fn, self._encoding, workers, start, failures)
-
     def _run(
         self,
         turns: Sequence[tuple[int, Sequence[Any]]],
-        reading: type[Reading],
         read_fn: Callable[[Any], Any],
         encoding: Encoding,
         workers: int,
@@ -217,7 +221,7 @@ class _Build:
                 iter(
                     stack.enter_context(
                         MpQItr(
-                            reading(turns[worker::pipes], read_fn, encoding, list(names)),
+                            Reading(turns[worker::pipes], read_fn, encoding, list(names)),
                             workers=min(workers, 1),
                             start=start,
                         )
@@ -275,7 +279,11 @@ class _Build:
         if written:
             columns = self._columns.whole(self._segment.work)
             self._segment.publish(
-                self._encoding, columns, [path.name for path in self._replaces], before_rename=remove_journal
+                self._encoding,
+                columns,
+                [path.name for path in self._replaces],
+                before_rename=remove_journal,
+                remarks={"build": self._fingerprint},
             )
         self._is_committed = True
         for path in self._replaces:

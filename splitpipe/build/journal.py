@@ -37,7 +37,6 @@ class Checkpoint:
         segment: what `SegmentWriter.resume` takes.
         encoding: what `Encoding.from_spec` takes.
         columns: for each column, its parts so far: (what the column files say, number of records).
-        failed: how many inputs failed and were left out.
     """
 
     fingerprint: str
@@ -45,7 +44,6 @@ class Checkpoint:
     segment: dict[str, Any]
     encoding: dict[str, Any]
     columns: dict[str, list[Any]] = field(default_factory=dict)
-    failed: int = 0
 
 
 def fingerprint(inputs: Sequence[Any], *settings: Any) -> str:

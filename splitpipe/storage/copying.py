@@ -53,9 +53,15 @@ class SegmentCopy:
             writer.extend(columns[name])
         self._segment.append(payloads)
 
-    def publish(self, replaces: Sequence[str] = (), name: Callable[[uuid.UUID], str] | None = None) -> Path:
-        """Commit the segment and return its path."""
-        return self._segment.publish(self._encoding, list(self._columns.values()), replaces, name=name)
+    def publish(
+        self,
+        replaces: Sequence[str] = (),
+        name: Callable[[uuid.UUID], str] | None = None,
+        remarks: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Commit the segment, as `SegmentWriter.publish`, and return its path."""
+        columns = list(self._columns.values())
+        return self._segment.publish(self._encoding, columns, replaces, name=name, remarks=remarks)
 
     def discard(self) -> None:
         """Remove what was written."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from splitpipe.errors import CodecError, ColumnError, NotADatasetError
+from splitpipe.errors import CodecError, ColumnError, NotADatasetError, StorageError
 from splitpipe.progress import progress_bar
 from splitpipe.storage.catalog import (
     Claim,
@@ -45,6 +45,7 @@ def merge(target_dir: str | os.PathLike[str], *source_dirs: str | os.PathLike[st
         CodecError: they are of different codecs; nothing was merged.
         ColumnError: they have different columns; nothing was merged.
         NotADatasetError: a source is no data set; nothing was merged.
+        StorageError: some records of a compacted segment are in the target and some are not; nothing was merged.
     """
     target = Path(target_dir)
     with contextlib.ExitStack() as stack:
@@ -55,8 +56,7 @@ def merge(target_dir: str | os.PathLike[str], *source_dirs: str | os.PathLike[st
                 raise NotADatasetError(why_no_dataset(source))
             coming += _open(stack, source)
         _check_alike([*there, *coming])
-        known = {segment.id for segment in there}
-        coming = list({segment.id: segment for segment in coming if segment.id not in known}.values())
+        coming = _new(there, coming)
         target.mkdir(parents=True, exist_ok=True)
         for segment in progress_bar(coming, unit="segment", label="merge") if progress else coming:
             _copy_segment(segment.path, target, uuid.UUID(bytes=segment.id))
@@ -65,6 +65,24 @@ def merge(target_dir: str | os.PathLike[str], *source_dirs: str | os.PathLike[st
 
 def _open(stack: contextlib.ExitStack, path: Path) -> list[Segment]:
     return [stack.enter_context(contextlib.closing(segment)) for segment in open_segments(segment_paths(path))]
+
+
+def _new(there: list[Segment], coming: list[Segment]) -> list[Segment]:
+    """Return those of `coming` whose records are not there yet, each once."""
+    known = {held for segment in there for held in segment.holds}
+    new: list[Segment] = []
+    for segment in coming:
+        of_others = segment.holds - {segment.id.hex()}
+        if segment.id.hex() in known or (of_others and of_others <= known):
+            continue
+        if of_others & known:
+            raise StorageError(
+                f"{segment.path}: was compacted from segments of which some are in the target and some are not: merge "
+                "into a directory of its own"
+            )
+        new.append(segment)
+        known |= segment.holds
+    return new
 
 
 def _check_alike(segments: list[Segment]) -> None:
@@ -131,7 +149,10 @@ def compact(data_dir: str | os.PathLike[str], splits: int | None = None, *, prog
         try:
             for segment in progress_bar(segments, unit="segment", label="compact") if progress else segments:
                 _copy_records(segment, copy)
-            copy.publish([old.name for old in there], lambda new: segment_name_beside(newest.path, new))
+            held = sorted({held for segment in segments for held in segment.holds})
+            copy.publish(
+                [old.name for old in there], lambda new: segment_name_beside(newest.path, new), {"holds": held}
+            )
         except BaseException:
             copy.discard()
             raise

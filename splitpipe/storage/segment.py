@@ -65,6 +65,7 @@ class Segment:
         encoding: what its records went through.
         bin_counts: how many records each bin holds.
         replaces: names of the segments that this one stands for; they are to be ignored.
+        holds: ids of the segments whose records it has: its own, and of a compacted one those it was made of.
         column_types: the columns that its records carry, and the type of each as it is stored.
         entries: the index's entry of each record, one behind the other.
         maps: each bin, mapped; None before its first use.
@@ -88,6 +89,7 @@ class Segment:
         self.bin_lengths: list[int] = [length for length, _ in self.info["bins"]]
         self.bin_counts: list[int] = [count for _, count in self.info["bins"]]
         self.replaces: list[str] = self.info["replaces"]
+        self.holds: set[str] = {self.id.hex(), *self.info.get("holds", ())}
         self.column_specs: dict[str, Any] = {
             spec["name"]: spec for spec in (*self.info["columns"], *later_column_specs(path))
         }

@@ -184,6 +184,7 @@ class SegmentWriter:
         *,
         before_rename: Callable[[Path], None] | None = None,
         name: Callable[[uuid.UUID], str] | None = None,
+        remarks: Mapping[str, Any] | None = None,
     ) -> Path:
         """Make the segment visible and safe, and return its path.
 
@@ -193,9 +194,10 @@ class SegmentWriter:
             replaces: names of the segments that it stands for.
             before_rename: called with its directory, to remove what the segment does not need.
             name: gives it a name for its id; by default one behind all others.
+            remarks: what else its info is to say, as JSON.
         """
         self.flush()
-        self._seal(encoding, columns, replaces)
+        self._seal(encoding, columns, replaces, remarks or {})
         if before_rename is not None:
             before_rename(self.work)
         final = self._directory / (name(self._id) if name else new_segment_name(self._directory, self._id))
@@ -216,7 +218,13 @@ class SegmentWriter:
         if self._claim is not None:
             self._claim.release()
 
-    def _seal(self, encoding: Encoding, columns: Sequence[ColumnWriter], replaces: Sequence[str]) -> None:
+    def _seal(
+        self,
+        encoding: Encoding,
+        columns: Sequence[ColumnWriter],
+        replaces: Sequence[str],
+        remarks: Mapping[str, Any],
+    ) -> None:
         """Finish the bins and write the columns and the index: all that the rename is to make visible."""
         spec = encoding.spec()
         bare = {key: value for key, value in spec.items() if key != "compression"}
@@ -228,6 +236,7 @@ class SegmentWriter:
             "columns": [column.save(self.work, self._disk) for column in columns],
             "replaces": list(replaces),
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            **remarks,
         }
         info_json = _to_json(info)
         header = IndexHeader(self._splits, self._id.bytes, self.records, len(info_json), zlib.crc32(info_json))

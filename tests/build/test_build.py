@@ -252,6 +252,18 @@ def test_resume_goes_on_where_a_failed_build_stopped(
     assert not {"journal", "columns-0"} & names
 
 
+def test_resume_of_a_build_that_was_committed_does_nothing(tmp_path: Path, marks: Path) -> None:
+    """So that a script can always pass resume=True; without, the records are appended again."""
+    options: dict[str, Any] = {"codec": "json", "columns": COLUMNS, "workers": 0}
+    for resume in (True, True, True):
+        counted = _Counted(marks)
+        assert build_split_data(tmp_path / "data", range(100), counted, resume=resume, **options) == 100
+    assert set(counted.times()) == {1}
+    assert len(SplitDataLoader(tmp_path / "data")) == 100
+    assert build_split_data(tmp_path / "data", range(100), counted, **options) == 100
+    assert len(SplitDataLoader(tmp_path / "data")) == 200
+
+
 def test_resume_of_other_inputs_or_settings_is_refused(
     tmp_path: Path, marks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -277,6 +277,22 @@ def test_merge_appends_by_links_and_leaves_the_sources(two: Path, tmp_path: Path
     assert not verify(tmp_path / "target").problems
 
 
+def test_merge_knows_the_records_of_compacted_segments(two: Path, tmp_path: Path) -> None:
+    """Whichever side was compacted; where only some of them are there, it says so."""
+    expected = _all(SplitDataLoader(two))
+    merge(tmp_path / "target", two)
+    compact(tmp_path / "target")
+    assert merge(tmp_path / "target", two) == 0
+    merge(tmp_path / "plain", two)
+    compact(two)
+    assert merge(tmp_path / "plain", two) == 0
+    assert merge(tmp_path / "target", two) == 0
+    assert _all(SplitDataLoader(tmp_path / "target")) == _all(SplitDataLoader(tmp_path / "plain")) == expected
+    shutil.rmtree(sorted((tmp_path / "plain").iterdir())[0])
+    with pytest.raises(StorageError, match="of which some are in the target and some are not"):
+        merge(tmp_path / "plain", two)
+
+
 def test_merge_refuses_what_does_not_fit_before_it_touches_anything(two: Path, tmp_path: Path) -> None:
     """Another codec, other columns, no data set."""
     write_split_data(tmp_path / "bytes", [b"a"])
