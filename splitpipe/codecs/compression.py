@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import importlib
+import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,6 +21,9 @@ __all__ = ["COMPRESSIONS", "Compression"]
 _MAX_DICTIONARY_BYTES = 16 << 10
 _SAMPLES_PER_DICTIONARY_BYTE = 64
 _MIN_DICTIONARY_BYTES = 256
+
+_MIN_ZSTD_BLOCK = 4  # bytes: a header and the one byte that is to be repeated
+_MAX_ZSTD_BLOCK = 128 << 10  # bytes that a block can become
 
 COMPRESSIONS = ("lz4", "zlib", "zstd")
 
@@ -93,11 +97,16 @@ def _zstd(dictionary: bytes) -> tuple[_Function, _Function]:
     zstandard = _extra("zstandard", "zstd")
     shared = zstandard.ZstdCompressionDict(dictionary) if dictionary else None
     compress = zstandard.ZstdCompressor(dict_data=shared, write_dict_id=False).compress
-    decompressor = zstandard.ZstdDecompressor(dict_data=shared)
+    of_thread = threading.local()  # a decompressor works without the GIL, and must not be used by two threads at once
 
     def decompress(payload: bytes) -> bytes:
+        if not hasattr(of_thread, "decompress"):
+            of_thread.decompress = zstandard.ZstdDecompressor(dict_data=shared).decompress
         try:
-            data: bytes = decompressor.decompress(payload, allow_extra_data=False)
+            # The header tells the size: what it says is checked before memory is taken for it.
+            if zstandard.frame_content_size(payload) > (len(payload) // _MIN_ZSTD_BLOCK + 1) * _MAX_ZSTD_BLOCK:
+                raise ValueError("it claims a size that zstd cannot reach")
+            data: bytes = of_thread.decompress(payload, allow_extra_data=False)
         except zstandard.ZstdError as exc:
             raise ValueError(str(exc)) from exc
         return data
