@@ -101,7 +101,11 @@ class _Encoder:
     def payload(self, record: Any) -> bytes:
         # Offsets in the template count from the start of the slots and of the blobs; where those start depends
         # only on lengths that the payload tells.
-        template = json.dumps(self._node(record, "", 0), separators=(",", ":")).encode("ascii")
+        node = self._node(record, "", 0)
+        try:
+            template = json.dumps(node, separators=(",", ":")).encode("ascii")
+        except ValueError as exc:
+            raise RecordTypeError(f"codec 'tree' cannot hold a key of this record: {exc}") from exc
         slots_at = _slots_at(len(template))
         blobs_at = _round_up(slots_at + self._slots, ALIGNMENT)
         out = bytearray(blobs_at + self._blobs)
@@ -136,7 +140,7 @@ class _Encoder:
         if kind is int:
             if -(1 << 63) <= value < 1 << 63:
                 return ["int", self._slot(_INT.pack(value))]
-            return ["bigint", self._sized(str(value).encode("ascii"))]
+            return ["bigint", self._sized(_decimal(value, path))]
         if kind is float:
             return ["float", self._slot(_FLOAT.pack(value))]
         if kind is str:
@@ -144,10 +148,21 @@ class _Encoder:
         if kind in (bytes, bytearray, memoryview):
             return ["bytes", self._sized(bytes(value))]
         if isinstance(value, np.generic):
-            return ["scalar", _described(value.dtype, path), self._slot(value.tobytes())]
+            return self._scalar(value, path)
         if kind in (np.ndarray, np.memmap):
             return self._array(value, path)
         return self._container(value, kind, path, depth)
+
+    def _scalar(self, value: np.generic, path: str) -> Any:
+        dtype = value.dtype
+        if isinstance(value, np.str_ | np.bytes_):
+            if value[-1:] in ("\0", b"\0"):
+                raise RecordTypeError(
+                    f"codec 'tree' cannot hold the {type(value).__name__} at record{path}: numpy drops the NULs at its "
+                    "end; convert it to str or bytes"
+                )
+            dtype = np.dtype((dtype.kind, max(1, len(value))))  # an empty one has a size of 0 otherwise
+        return ["scalar", _described(dtype, path), self._slot(value.tobytes())]
 
     def _array(self, array: NDArray[Any], path: str) -> Any:
         order: Literal["C", "F"] = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
@@ -187,7 +202,19 @@ def _described(dtype: np.dtype[Any], path: str) -> Any:
         raise RecordTypeError(
             f"codec 'tree' holds arrays whose elements have a fixed size, and record{path} is of {dtype}: convert it"
         )
-    return dtype_to_json(dtype)
+    try:
+        return dtype_to_json(dtype)
+    except ValueError as exc:
+        raise RecordTypeError(
+            f"codec 'tree' holds dtypes that numpy can describe, and record{path} is of {dtype}: {exc}"
+        ) from exc
+
+
+def _decimal(value: int, path: str) -> bytes:
+    try:
+        return str(value).encode("ascii")
+    except ValueError as exc:  # Python's own limit
+        raise RecordTypeError(f"codec 'tree' cannot hold the int at record{path}: {exc}") from exc
 
 
 def _round_up(size: int, step: int) -> int:
@@ -269,7 +296,9 @@ def _array_reader(described: Any, shape: list[int], order: Any, offset: int) -> 
 
     def read(payload: Any, blobs: int) -> NDArray[Any]:
         if not count:
-            return np.empty(extents, dtype)
+            empty = np.empty(extents, dtype)
+            empty.flags.writeable = False
+            return empty
         return np.frombuffer(payload, dtype, count, blobs + at).reshape(extents, order=order)
 
     return read
