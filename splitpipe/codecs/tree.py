@@ -23,6 +23,7 @@ import functools
 import json
 import math
 import struct
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -101,11 +102,7 @@ class _Encoder:
     def payload(self, record: Any) -> bytes:
         # Offsets in the template count from the start of the slots and of the blobs; where those start depends
         # only on lengths that the payload tells.
-        node = self._node(record, "", 0)
-        try:
-            template = json.dumps(node, separators=(",", ":")).encode("ascii")
-        except ValueError as exc:
-            raise RecordTypeError(f"codec 'tree' cannot hold a key of this record: {exc}") from exc
+        template = json.dumps(self._node(record, "", 0), separators=(",", ":")).encode("ascii")
         slots_at = _slots_at(len(template))
         blobs_at = _round_up(slots_at + self._slots, ALIGNMENT)
         out = bytearray(blobs_at + self._blobs)
@@ -180,7 +177,7 @@ class _Encoder:
                         f"codec 'tree' holds dicts with keys of str, int, float, bool or None, and record{path} has "
                         f"the key {key!r}"
                     )
-                pairs.append([key, self._node(item, f"{path}[{key!r}]", depth + 1)])
+                pairs.append([key, self._node(item, f"{path}[{_shown(key, path)}]", depth + 1)])
             return ["dict", *pairs]
         if kind in (list, tuple):
             return [kind.__name__, *(self._node(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value))]
@@ -210,10 +207,17 @@ def _described(dtype: np.dtype[Any], path: str) -> Any:
         ) from exc
 
 
+def _shown(key: Any, path: str) -> str:
+    try:
+        return repr(key)
+    except ValueError as exc:  # Python's own limit of digits, which JSON keeps too
+        raise RecordTypeError(f"codec 'tree' cannot hold a key of record{path}: {exc}") from exc
+
+
 def _decimal(value: int, path: str) -> bytes:
     try:
         return str(value).encode("ascii")
-    except ValueError as exc:  # Python's own limit
+    except ValueError as exc:  # Python's own limit of digits
         raise RecordTypeError(f"codec 'tree' cannot hold the int at record{path}: {exc}") from exc
 
 
@@ -269,6 +273,8 @@ class _Reader:
             return lambda payload, blobs: unpack(payload, at)[0]
         if kind == "scalar":
             dtype = dtype_from_json(parts[0])
+            if dtype.kind == "U":
+                return _text_reader(dtype, at)
             return lambda payload, blobs: np.frombuffer(payload, dtype, 1, at)[0]
         convert = _CONVERSIONS[kind]
         return lambda payload, blobs: convert(_blob(payload, at, blobs))
@@ -300,6 +306,18 @@ def _array_reader(described: Any, shape: list[int], order: Any, offset: int) -> 
             empty.flags.writeable = False
             return empty
         return np.frombuffer(payload, dtype, count, blobs + at).reshape(extents, order=order)
+
+    return read
+
+
+def _text_reader(dtype: np.dtype[Any], at: int) -> Callable[[Any, int], Any]:
+    codes = np.dtype((dtype.str[0] + "u4", (dtype.itemsize // 4,)))
+
+    def read(payload: Any, blobs: int) -> Any:
+        # numpy would make a str of them that Python cannot bear.
+        if np.frombuffer(payload, codes, 1, at).max(initial=0) > sys.maxunicode:
+            raise ValueError("a text has characters beyond Unicode")
+        return np.frombuffer(payload, dtype, 1, at)[0]
 
     return read
 
