@@ -47,8 +47,9 @@ class RowCodec(Codec):
         if row is None:  # pragma: no cover  encode has just seen to it
             raise RecordTypeError("codec 'struct' has no dtype yet")
         found = getattr(record, "dtype", None)
-        if row.subdtype is None and not (row.names and found is None and isinstance(record, tuple)):
-            got = f"a {type(record).__qualname__}" if found is None else found
+        is_tuple = bool(row.names) and found is None and isinstance(record, tuple)
+        if row.subdtype is None and not is_tuple and not (found and record.shape == () and _is_same(found, row)):
+            got = f"a {type(record).__qualname__}" if found is None else f"{found} of shape {record.shape}"
             raise RecordTypeError(f"codec 'struct' holds rows of {row}, and got {got}")
         if row.subdtype is not None and (found != row.base or record.shape != row.shape):
             got = type(record).__qualname__ if found is None else f"{found} of shape {record.shape}"
@@ -86,6 +87,13 @@ class RowCodec(Codec):
     def with_spec(self, spec: Mapping[str, Any]) -> RowCodec:
         """Return the codec of the dtype in `spec`."""
         return RowCodec(dtype_from_json(spec["dtype"]) if "dtype" in spec else None)
+
+
+def _is_same(found: np.dtype[Any], row: np.dtype[Any]) -> bool:
+    """Return whether a scalar is of `row`: its own dtype has no byte order, and a text's own length."""
+    if found.kind == row.kind and row.kind in "SU":
+        return bool(found.itemsize <= row.itemsize)
+    return bool(found.newbyteorder("=") == row.newbyteorder("="))
 
 
 def _dtype_of(record: Any) -> np.dtype[Any]:
@@ -151,6 +159,8 @@ def _with_tuples(described: Any) -> Any:
         if not _NAME.fullmatch(described):
             raise ValueError("no such name")
         return described
+    if not isinstance(described, list):
+        raise TypeError("neither a name nor a list of fields")
     return [_field(*field) for field in described]
 
 
