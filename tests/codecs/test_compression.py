@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitpipe import SplitDataLoader, SplitWriter, compact, write_split_data
@@ -31,6 +31,7 @@ def _dictionary(path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", COMPRESSIONS)
+@settings(deadline=None)
 @given(payload=st.binary(max_size=2000), dictionary=st.binary(min_size=256, max_size=600))
 def test_any_bytes_come_back(name: str, payload: bytes, dictionary: bytes) -> None:
     """With and without a dictionary, and the spec describes it whole."""

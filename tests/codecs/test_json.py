@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitpipe import SplitDataLoader, write_split_data
@@ -28,6 +28,7 @@ _PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 _VALUES = st.recursive(_PLAIN, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
 
 
+@settings(deadline=None)
 @given(_VALUES)
 def test_any_json_value_comes_back(value: Any) -> None:
     """NaN included, which is not equal to itself."""

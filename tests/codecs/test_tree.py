@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -61,6 +61,7 @@ _TREES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(_TREES)
 def test_any_tree_comes_back_as_it_was(tree: Any) -> None:
     """Types, keys and their order, dtypes, NaN to the bit."""
@@ -263,6 +264,7 @@ def test_every_cut_gives_a_value_or_a_payload_error() -> None:
         _decodes_or_names(_SMALL[:length])
 
 
+@settings(deadline=None)
 @given(_TREES, st.data())
 def test_any_damage_gives_a_value_or_a_payload_error(tree: Any, draw: st.DataObject) -> None:
     """Bytes replaced anywhere, in trees of any kind."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitpipe import SplitDataLoader, SplitWriter, add_column, compact, merge, verify, write_split_data
@@ -158,6 +158,7 @@ def test_a_missing_package_is_named_with_its_cure(
         getattr(SplitDataLoader(small).columns, method)()
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | st.text() | st.just("\0a\0"), min_size=1))
 def test_any_text_comes_back_from_a_column(tmp_path_factory: pytest.TempPathFactory, values: list[Any]) -> None:
     """Empty, missing, with NULs inside and at the end."""
