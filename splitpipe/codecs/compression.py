@@ -22,9 +22,6 @@ _MAX_DICTIONARY_BYTES = 16 << 10
 _SAMPLES_PER_DICTIONARY_BYTE = 64
 _MIN_DICTIONARY_BYTES = 256
 
-_MIN_ZSTD_BLOCK = 4  # bytes: a header and the one byte that is to be repeated
-_MAX_ZSTD_BLOCK = 128 << 10  # bytes that a block can become
-
 COMPRESSIONS = ("lz4", "zlib", "zstd")
 
 _Function = Callable[[bytes], bytes]
@@ -103,8 +100,9 @@ def _zstd(dictionary: bytes) -> tuple[_Function, _Function]:
         if not hasattr(of_thread, "decompress"):
             of_thread.decompress = zstandard.ZstdDecompressor(dict_data=shared).decompress
         try:
-            # The header tells the size: what it says is checked before memory is taken for it.
-            if zstandard.frame_content_size(payload) > (len(payload) // _MIN_ZSTD_BLOCK + 1) * _MAX_ZSTD_BLOCK:
+            # What the payload says of its size is checked before memory is taken for it: 128 KiB in a block of 4 bytes
+            # is the most that zstd can reach.
+            if zstandard.frame_content_size(payload) > (len(payload) << 15):
                 raise ValueError("it claims a size that zstd cannot reach")
             data: bytes = of_thread.decompress(payload, allow_extra_data=False)
         except zstandard.ZstdError as exc:
