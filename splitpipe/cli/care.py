@@ -11,6 +11,7 @@ from typing import Any
 
 import splitpipe
 from splitpipe.cli.usage import UsageError
+from splitpipe.storage.layout import MAX_BINS
 
 __all__ = ["add_verbs"]
 
@@ -44,6 +45,8 @@ def _progress() -> bool:
 
 
 def _verify(options: argparse.Namespace) -> int:
+    if options.threads is not None and options.threads < 1:
+        raise UsageError(f"--threads is a number of threads, at least 1, and got {options.threads}")
     report = splitpipe.verify(options.data, threads=options.threads, progress=_progress())
     lines = [problem.text for problem in report.problems]
     found = f"{len(lines)} problems" if lines else "all as committed"
@@ -81,8 +84,8 @@ def _merge(options: argparse.Namespace) -> int:
 
 
 def _compact(options: argparse.Namespace) -> int:
-    if options.splits is not None and options.splits < 1:
-        raise UsageError(f"--splits is a number of bins, at least 1, and got {options.splits}")
+    if options.splits is not None and not 1 <= options.splits <= MAX_BINS:
+        raise UsageError(f"--splits is a number of bins, 1 to {MAX_BINS}, and got {options.splits}")
     records = splitpipe.compact(options.data, options.splits, progress=_progress())
     _print(options, {"path": options.data, "records": records}, [f"{options.data}: {records:,} records in one segment"])
     return 0

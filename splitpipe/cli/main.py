@@ -13,7 +13,7 @@ from importlib import metadata
 
 from splitpipe.cli import care, demo, look
 from splitpipe.cli.usage import UsageError
-from splitpipe.errors import SplitpipeError
+from splitpipe.errors import PickleRefusedError, SplitpipeError
 
 __all__ = ["main"]
 
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code: int = options.run(options)
+        sys.stdout.flush()  # here, where it is known what a broken pipe means
     except KeyboardInterrupt:
         return 130
     except UsageError as exc:
@@ -50,7 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stdout = None  # whoever read it has seen enough (`| head`); nothing is to be flushed at exit
         return 0
-    except (SplitpipeError, OSError) as exc:
+    except PickleRefusedError as exc:
+        print(f"splitpipe: {exc} (here: --allow-pickle)", file=sys.stderr)
+        return 1
+    except (SplitpipeError, OSError, ImportError) as exc:
         print(f"splitpipe: {exc}", file=sys.stderr)
         return 1
     return code

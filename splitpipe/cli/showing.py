@@ -102,8 +102,9 @@ def _array(array: np.ndarray[Any, Any]) -> str:
     head = f"array {array.dtype} {'x'.join(map(str, array.shape)) or 'scalar'}"
     if array.size <= _MAX_ELEMENTS:
         return f"{head}: {np.array2string(array, separator=', ', max_line_width=100_000)}".replace("\n", "")
-    if array.dtype.kind in "biuf" and array.size:
-        return f"{head}, {array.min():.6g} to {array.max():.6g}, mean {array.mean():.6g}"
+    if array.dtype.kind in "biuf":
+        with np.errstate(all="ignore"):  # of infinities there is no mean, and of float16 often none
+            return f"{head}, {float(array.min()):.6g} to {float(array.max()):.6g}, mean {float(array.mean()):.6g}"
     return head
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import importlib
+import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -96,15 +97,17 @@ def _zstd(dictionary: bytes) -> tuple[_Function, _Function]:
     zstandard = _extra("zstandard", "zstd")
     shared = zstandard.ZstdCompressionDict(dictionary) if dictionary else None
     compress = zstandard.ZstdCompressor(dict_data=shared, write_dict_id=False).compress
-    decompressor = zstandard.ZstdDecompressor(dict_data=shared)
+    of_thread = threading.local()  # a decompressor works without the GIL, and must not be used by two threads at once
 
     def decompress(payload: bytes) -> bytes:
+        if not hasattr(of_thread, "decompress"):
+            of_thread.decompress = zstandard.ZstdDecompressor(dict_data=shared).decompress
         try:
             # What the payload says of its size is checked before memory is taken for it: 128 KiB in a block of 4 bytes
             # is the most that zstd can reach.
             if zstandard.frame_content_size(payload) > (len(payload) << 15):
                 raise ValueError("it claims a size that zstd cannot reach")
-            data: bytes = decompressor.decompress(payload, allow_extra_data=False)
+            data: bytes = of_thread.decompress(payload, allow_extra_data=False)
         except zstandard.ZstdError as exc:
             raise ValueError(str(exc)) from exc
         return data

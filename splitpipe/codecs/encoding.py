@@ -61,9 +61,10 @@ class Encoding:
             raise UnknownCodecError(
                 f'a codec is given by name ("json", "json+zstd") or as a numpy dtype, and got {codec!r}'
             )
-        name, _, compression = codec.partition("+")
+        name, plus, compression = codec.partition("+")
+        known = get_codec(name)
         # with_spec, so that a struct's dtype, found with the first record, is this writer's own.
-        return cls(get_codec(name).with_spec({}), Compression(compression) if compression else None)
+        return cls(known.with_spec(known.spec()), Compression(compression) if plus else None)
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any]) -> Encoding:

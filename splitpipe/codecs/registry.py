@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from splitpipe.codecs.codec import Codec
@@ -18,6 +19,7 @@ _BUILTIN: dict[str, Codec] = {
     codec.name: codec for codec in (BytesCodec(), JsonCodec(), PickleCodec(), RowCodec(), TreeCodec())
 }
 _CODECS = dict(_BUILTIN)
+_NAME = re.compile(r"[\w.-]+")  # "+" comes before a compression
 
 
 def register_codec(codec: Codec) -> None:
@@ -33,7 +35,7 @@ def register_codec(codec: Codec) -> None:
     if not isinstance(codec, Codec):
         raise TypeError(f"register_codec takes an instance of a splitpipe.Codec subclass, and got {codec!r}")
     name = getattr(codec, "name", None)
-    if not isinstance(name, str) or not name.replace("-", "_").replace(".", "_").isidentifier():
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"a codec's name is letters, digits, '-', '_' and '.', and got {name!r}")
     if name in _BUILTIN:
         raise ValueError(f"{name!r} is one of splitpipe's own codecs: choose another name")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from splitpipe.codecs.codec import Codec
 from splitpipe.errors import PayloadError, RecordTypeError
 
 __all__ = ["RowCodec", "dtype_from_json", "dtype_to_json"]
+
+# What numpy calls the dtypes that are stored. numpy.dtype itself takes far more than it ever returns as a name.
+_NAME = re.compile(r"[<>|][biufcSUVmM][0-9]+(\[[0-9A-Za-zµμ]+\])?")
 
 
 class RowCodec(Codec):
@@ -43,15 +47,16 @@ class RowCodec(Codec):
         if row is None:  # pragma: no cover  encode has just seen to it
             raise RecordTypeError("codec 'struct' has no dtype yet")
         found = getattr(record, "dtype", None)
-        if row.subdtype is None and (found is not None or not isinstance(record, tuple)):
-            got = f"a {type(record).__qualname__}" if found is None else found
+        is_tuple = bool(row.names) and found is None and isinstance(record, tuple)
+        if row.subdtype is None and not is_tuple and not (found and record.shape == () and _is_same(found, row)):
+            got = f"a {type(record).__qualname__}" if found is None else f"{found} of shape {record.shape}"
             raise RecordTypeError(f"codec 'struct' holds rows of {row}, and got {got}")
         if row.subdtype is not None and (found != row.base or record.shape != row.shape):
             got = type(record).__qualname__ if found is None else f"{found} of shape {record.shape}"
             raise RecordTypeError(f"codec 'struct' holds arrays of {row.base} of shape {row.shape}, and got {got}")
         try:
             return np.array(record, dtype=row.base).tobytes()
-        except (TypeError, ValueError) as exc:
+        except (TypeError, ValueError, OverflowError) as exc:
             raise RecordTypeError(f"codec 'struct' holds rows of {row}, which {record!r} is not: {exc}") from exc
 
     def decode(self, payload: bytes) -> Any:
@@ -89,6 +94,13 @@ class RowCodec(Codec):
         return RowCodec(dtype_from_json(spec["dtype"]) if "dtype" in spec else None)
 
 
+def _is_same(found: np.dtype[Any], row: np.dtype[Any]) -> bool:
+    """Return whether a scalar is of `row`: its own dtype has no byte order, and a text's own length."""
+    if found.kind == row.kind and row.kind in "SU":
+        return bool(found.itemsize <= row.itemsize)
+    return bool(found.newbyteorder("=") == row.newbyteorder("="))
+
+
 def _dtype_of(record: Any) -> np.dtype[Any]:
     if isinstance(record, np.ndarray) and record.shape:
         return np.dtype((record.dtype, record.shape))
@@ -103,11 +115,19 @@ def _dtype_of(record: Any) -> np.dtype[Any]:
 def _checked(dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype.hasobject or not dtype.itemsize:
         raise RecordTypeError(f"codec 'struct' holds dtypes of a fixed size without objects, and got {dtype}")
+    try:
+        dtype_to_json(dtype)
+    except ValueError as exc:
+        raise RecordTypeError(f"codec 'struct' holds dtypes that numpy can describe, and got {dtype}: {exc}") from exc
     return dtype
 
 
 def dtype_to_json(dtype: np.dtype[Any]) -> Any:
-    """Return `dtype` as JSON can hold it: numpy's own description of it, as in `.npy` files."""
+    """Return `dtype` as JSON can hold it: numpy's own description of it, as in `.npy` files.
+
+    Raises:
+        ValueError: numpy has none: its fields overlap or are out of order.
+    """
     if dtype.subdtype is not None:
         return [dtype_to_json(dtype.base), list(dtype.shape)]
     return npy.dtype_to_descr(dtype)
@@ -141,7 +161,11 @@ def _is_shape(value: Any) -> bool:
 def _with_tuples(described: Any) -> Any:
     """Return numpy's description with the tuples that JSON turned into lists."""
     if isinstance(described, str):
+        if not _NAME.fullmatch(described):
+            raise ValueError("no such name")
         return described
+    if not isinstance(described, list):
+        raise TypeError("neither a name nor a list of fields")
     return [_field(*field) for field in described]
 
 

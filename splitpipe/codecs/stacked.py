@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from splitpipe.errors import CollateError
 
@@ -33,12 +34,29 @@ def stack_trees(trees: Sequence[Any], path: str = "record") -> Any:
             raise _different(path, f"a {type(first).__name__} of other lengths")
         parts = [stack_trees([tree[i] for tree in trees], f"{path}[{i}]") for i in range(len(first))]
         return parts if isinstance(first, list) else tuple(parts)
+    if isinstance(first, np.ndarray):
+        if any((tree.shape, tree.dtype) != (first.shape, first.dtype) for tree in trees):
+            found = sorted({f"{tree.dtype}{list(tree.shape)}" for tree in trees})
+            raise _different(path, f"arrays of {', '.join(found[:3])}")
+        return np.array(trees, first.dtype)  # without it, numpy would turn big endian into little
+    if isinstance(first, np.generic) and len(kinds) == 1:
+        return _stack_scalars(trees, path)
     if isinstance(first, str | bytes):
         return list(trees)
-    if isinstance(first, np.ndarray) and any((tree.shape, tree.dtype) != (first.shape, first.dtype) for tree in trees):
-        found = sorted({f"{tree.dtype}{list(tree.shape)}" for tree in trees})
-        raise _different(path, f"arrays of {', '.join(found[:3])}")
-    return np.array(trees)
+    kind = np.float64 if kinds & {float, np.float64} else np.bool_ if kinds == {bool} else np.int64
+    try:
+        return np.array(trees, kind)
+    except OverflowError:
+        raise _different(path, "integers of more than 64 bits") from None
+
+
+def _stack_scalars(scalars: Sequence[Any], path: str) -> NDArray[Any]:
+    dtypes = {scalar.dtype for scalar in scalars}
+    if len(dtypes) == 1:
+        return np.array(scalars, dtypes.pop())
+    if isinstance(scalars[0], np.str_ | np.bytes_):
+        return np.array(scalars)  # of the longest
+    raise _different(path, f"scalars of {', '.join(sorted(map(str, dtypes)))}")
 
 
 def _different(path: str, what: str) -> CollateError:

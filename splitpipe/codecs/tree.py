@@ -24,6 +24,7 @@ import functools
 import json
 import math
 import struct
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -139,7 +140,7 @@ class _Encoder:
         if kind is int:
             if -(1 << 63) <= value < 1 << 63:
                 return ["int", self._slot(_INT.pack(value))]
-            return ["bigint", self._sized(str(value).encode("ascii"))]
+            return ["bigint", self._sized(_decimal(value, path))]
         if kind is float:
             return ["float", self._slot(_FLOAT.pack(value))]
         if kind is str:
@@ -147,10 +148,21 @@ class _Encoder:
         if kind in (bytes, bytearray, memoryview):
             return ["bytes", self._sized(bytes(value))]
         if isinstance(value, np.generic):
-            return ["scalar", _described(value.dtype, path), self._slot(value.tobytes())]
+            return self._scalar(value, path)
         if kind in (np.ndarray, np.memmap):
             return self._array(value, path)
         return self._container(value, kind, path, depth)
+
+    def _scalar(self, value: np.generic, path: str) -> Any:
+        dtype = value.dtype
+        if isinstance(value, np.str_ | np.bytes_):
+            if value[-1:] in ("\0", b"\0"):
+                raise RecordTypeError(
+                    f"codec 'tree' cannot hold the {type(value).__name__} at record{path}: numpy drops the NULs at its "
+                    "end; convert it to str or bytes"
+                )
+            dtype = np.dtype((dtype.kind, max(1, len(value))))  # an empty one has a size of 0 otherwise
+        return ["scalar", _described(dtype, path), self._slot(value.tobytes())]
 
     def _array(self, array: NDArray[Any], path: str) -> Any:
         order: Literal["C", "F"] = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
@@ -168,7 +180,7 @@ class _Encoder:
                         f"codec 'tree' holds dicts with keys of str, int, float, bool or None, and record{path} has "
                         f"the key {key!r}"
                     )
-                pairs.append([key, self._node(item, f"{path}[{key!r}]", depth + 1)])
+                pairs.append([key, self._node(item, f"{path}[{_shown(key, path)}]", depth + 1)])
             return ["dict", *pairs]
         if kind in (list, tuple):
             return [kind.__name__, *(self._node(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value))]
@@ -190,7 +202,26 @@ def _described(dtype: np.dtype[Any], path: str) -> Any:
         raise RecordTypeError(
             f"codec 'tree' holds arrays whose elements have a fixed size, and record{path} is of {dtype}: convert it"
         )
-    return dtype_to_json(dtype)
+    try:
+        return dtype_to_json(dtype)
+    except ValueError as exc:
+        raise RecordTypeError(
+            f"codec 'tree' holds dtypes that numpy can describe, and record{path} is of {dtype}: {exc}"
+        ) from exc
+
+
+def _shown(key: Any, path: str) -> str:
+    try:
+        return repr(key)
+    except ValueError as exc:  # Python's own limit of digits, which JSON keeps too
+        raise RecordTypeError(f"codec 'tree' cannot hold a key of record{path}: {exc}") from exc
+
+
+def _decimal(value: int, path: str) -> bytes:
+    try:
+        return str(value).encode("ascii")
+    except ValueError as exc:  # Python's own limit of digits
+        raise RecordTypeError(f"codec 'tree' cannot hold the int at record{path}: {exc}") from exc
 
 
 def _round_up(size: int, step: int) -> int:
@@ -245,6 +276,8 @@ class _Reader:
             return lambda payload, blobs: unpack(payload, at)[0]
         if kind == "scalar":
             dtype = dtype_from_json(parts[0])
+            if dtype.kind == "U":
+                return _text_reader(dtype, at)
             return lambda payload, blobs: np.frombuffer(payload, dtype, 1, at)[0]
         convert = _CONVERSIONS[kind]
         return lambda payload, blobs: convert(_blob(payload, at, blobs))
@@ -272,8 +305,22 @@ def _array_reader(described: Any, shape: list[int], order: Any, offset: int) -> 
 
     def read(payload: Any, blobs: int) -> NDArray[Any]:
         if not count:
-            return np.empty(extents, dtype)
+            empty = np.empty(extents, dtype)
+            empty.flags.writeable = False
+            return empty
         return np.frombuffer(payload, dtype, count, blobs + at).reshape(extents, order=order)
+
+    return read
+
+
+def _text_reader(dtype: np.dtype[Any], at: int) -> Callable[[Any, int], Any]:
+    codes = np.dtype((dtype.str[0] + "u4", (dtype.itemsize // 4,)))
+
+    def read(payload: Any, blobs: int) -> Any:
+        # numpy would make a str of them that Python cannot bear.
+        if np.frombuffer(payload, codes, 1, at).max(initial=0) > sys.maxunicode:
+            raise ValueError("a text has characters beyond Unicode")
+        return np.frombuffer(payload, dtype, 1, at)[0]
 
     return read
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from splitpipe.errors import ColumnError, NotADatasetError
 from splitpipe.storage.catalog import segment_paths
-from splitpipe.storage.columns import ColumnWriter, save_later_column
+from splitpipe.storage.columns import ColumnWriter, column_kinds, save_later_column
 from splitpipe.storage.dataset import open_segments, why_no_dataset
 from splitpipe.storage.durable import Disk
 
@@ -43,6 +43,7 @@ def add_column(data_dir: str | os.PathLike[str], name: str, values: Any, kind: A
             name in segment.column_types for segment in segments
         ):
             raise ColumnError(f"{path} has a column {name!r}: choose another name")
+        column_kinds({name: kind})
         typed, checked = _checked(name, values, kind)
         if len(checked) != records:
             raise ColumnError(f"{path} has {records} records, and the column {name!r} got {len(checked)} values")
@@ -58,6 +59,8 @@ def add_column(data_dir: str | os.PathLike[str], name: str, values: Any, kind: A
 
 def _checked(name: str, values: Any, kind: Any) -> tuple[Any, list[Any]]:
     """Return the column's type and its values, each seen to fit."""
+    if isinstance(values, np.ma.MaskedArray) and values.dtype.kind == "M":
+        values = values.filled(np.datetime64("NaT"))
     if isinstance(values, np.ndarray):
         kind = values.dtype if kind is None and values.dtype.kind not in "OU" else kind
         values = values if values.dtype.kind == "M" else values.tolist()

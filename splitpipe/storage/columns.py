@@ -12,7 +12,9 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import math
 import os
+import re
 import urllib.parse
 import zlib
 from collections.abc import Iterable, Mapping
@@ -49,6 +51,9 @@ _STORED_AS: dict[type, np.dtype[Any]] = {
     datetime.datetime: np.dtype("datetime64[us]"),
     str: _STRINGS,
 }
+
+# Text that UTF-8 does not have.
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # What values a column of each dtype kind takes.
 _ACCEPTED: dict[str, tuple[type, ...]] = {
@@ -266,6 +271,11 @@ def _fits(value: Any, dtype: np.dtype[Any]) -> bool:
     if accepted and dtype.kind in "iu":
         limits = np.iinfo(dtype)
         return bool(limits.min <= value <= limits.max)
+    if accepted and dtype.kind == "f":
+        largest = np.finfo(dtype).max.item()
+        return bool(-largest <= value <= largest or value != value or value in (math.inf, -math.inf))
+    if accepted and dtype.kind == "T":
+        return value.isascii() or not _LONE_SURROGATE.search(value)
     return accepted and getattr(value, "tzinfo", None) is None  # datetime64 knows no time zones
 
 

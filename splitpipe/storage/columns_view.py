@@ -50,7 +50,7 @@ class ColumnsView(Mapping[str, "NDArray[Any]"]):
         Raises:
             ImportError: pandas is not installed; the message has the command that installs it.
         """
-        pandas = _extra("pandas")
+        pandas = _extra("pandas", "pandas")
         return pandas.DataFrame({name: _series(pandas, self[name]) for name in self})
 
     def to_arrow(self) -> Any:
@@ -59,7 +59,7 @@ class ColumnsView(Mapping[str, "NDArray[Any]"]):
         Raises:
             ImportError: pyarrow is not installed; the message has the command that installs it.
         """
-        arrow = _extra("pyarrow")
+        arrow = _extra("pyarrow", "arrow")
         return arrow.table({name: _arrow_array(arrow, self[name]) for name in self})
 
 
@@ -94,8 +94,8 @@ def _arrow_array(arrow: Any, values: NDArray[Any]) -> Any:
     return arrow.array(np.asarray(values), from_pandas=True)
 
 
-def _extra(name: str) -> Any:
+def _extra(module: str, extra: str) -> Any:
     try:
-        return importlib.import_module(name)
+        return importlib.import_module(module)
     except ImportError as exc:
-        raise ImportError(f'this needs {name}: pip install "splitpipe[{name}]"') from exc
+        raise ImportError(f'this needs {module}: pip install "splitpipe[{extra}]"') from exc
