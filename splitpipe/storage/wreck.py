@@ -15,7 +15,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from splitpipe.errors import SplitpipeError
-from splitpipe.storage.bin import map_file, read_footer, read_rows
+from splitpipe.storage.bin import map_file, missing, read_footer, read_rows
 from splitpipe.storage.columns import later_column_specs, load_column
 from splitpipe.storage.layout import (
     ENTRY_DTYPE,
@@ -25,6 +25,7 @@ from splitpipe.storage.layout import (
     OFFSET_BITS,
     OFFSET_MASK,
     ROW_DTYPE,
+    bin_name,
     open_text,
 )
 from splitpipe.storage.segment import read_index
@@ -65,13 +66,20 @@ class Wreck:
                 self._read_bin(int(file.stem), file)
         if indexed is not None:
             self._fill_from_index(indexed)
-        compression = self.info["codec"].get("compression") if self.info else None
-        if compression is not None and "dictionary" not in compression:  # a bin has its name alone
+        self._note_lost_bins()
+        if unreadable := self._why_unreadable():
             self.intact[:] = False
-            self.notes.append(
-                f"{path}: index and info are both lost, and with them the dictionary of its {compression['name']}: "
-                "what was compressed with it cannot be read"
-            )
+            self.notes.append(f"{path}: {unreadable}")
+
+    def _why_unreadable(self) -> str:
+        """Say why no record could be decoded even if its bytes are intact; empty if it can be."""
+        if self.info is None:
+            return "index and info are lost, and no bin tells what the codec was: no record can be read"
+        compression = self.info["codec"].get("compression")
+        if compression is not None and "dictionary" not in compression:  # a bin has its name alone
+            name = compression["name"]
+            return f"index and info are lost, and with them the dictionary of its {name}: no record can be read"
+        return ""
 
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
@@ -106,8 +114,9 @@ class Wreck:
             self._expect(footer.segment_records)
         if self.info is None:
             at = footer.rows_offset + footer.records * ROW_DTYPE.itemsize
-            bare = json.loads(source[at : at + footer.info_bytes])
-            self.info = {**bare, "columns": self._specs_of_files(), "replaces": []}
+            packed = source[at : at + footer.info_bytes]
+            if zlib.crc32(packed) == footer.info_crc:  # if not, another bin may tell
+                self.info = {**json.loads(packed), "columns": self._specs_of_files(), "replaces": []}
         rows = read_rows(source, file, footer.records)
         ordinals = rows.ordinals.astype(np.int64)
         self.entries["location"][ordinals] = rows.starts | np.uint64(number << OFFSET_BITS)
@@ -122,6 +131,12 @@ class Wreck:
         payload = self.payload(ordinal)
         size, crc = int(self.entries["size"][ordinal]), int(self.entries["crc"][ordinal])
         return len(payload) == size and zlib.crc32(payload) == crc
+
+    def _note_lost_bins(self) -> None:
+        """Note the bins that are missing, where it is known that there were some."""
+        for number, (length, _) in enumerate(self.info["bins"] if self.info and "bins" in self.info else ()):
+            if length and number not in self._maps:
+                self.notes.append(str(missing(self.path / bin_name(number))))
 
     def _fill_from_index(self, indexed: NDArray[Any]) -> None:
         """Take from the index what no row told, and see whether it agrees with what the rows told."""
