@@ -18,7 +18,6 @@ def _descriptors() -> dict[str, str]:
 
 
 def _leftovers(before: dict[str, str], shared: set[str], threads: set[threading.Thread]) -> dict[str, object]:
-    gc.collect()
     left: dict[str, object] = {
         "processes": [child.cmdline() for child in psutil.Process().children(recursive=True)],
         "descriptors": {fd: what for fd, what in _descriptors().items() if before.get(fd) != what},
@@ -35,10 +34,10 @@ def _shared_memory() -> set[str]:
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """Fail a test that leaves anything behind; a moment is given to what is on its way out."""
-    gc.collect()
     before, shared, threads = _descriptors(), _shared_memory(), set(threading.enumerate())
     yield
     deadline = time.monotonic() + 2
-    while _leftovers(before, shared, threads) and time.monotonic() < deadline:
+    while (left := _leftovers(before, shared, threads)) and time.monotonic() < deadline:
+        gc.collect()  # not for every test: with all that the suite imports, it takes longer than most tests
         time.sleep(0.02)
-    assert not _leftovers(before, shared, threads)
+    assert not left
