@@ -8,8 +8,10 @@ from splitpipe.lane import current_lane as current_lane
 from splitpipe.loader import SplitDataLoader as SplitDataLoader
 from splitpipe.loader import concat as concat
 from splitpipe.loader import mix as mix
+from splitpipe.memory import empty as empty
 from splitpipe.pipeline import MpQItr as MpQItr
 from splitpipe.pipeline import PipelineStats as PipelineStats
+from splitpipe.pipeline import WorkerStats as WorkerStats
 from splitpipe.storage import CleanReport as CleanReport
 from splitpipe.storage import SalvageReport as SalvageReport
 from splitpipe.storage import SplitWriter as SplitWriter
@@ -32,12 +34,14 @@ __all__ = (
     "SplitDataLoader",
     "SplitWriter",
     "VerifyReport",
+    "WorkerStats",
     "add_column",
     "build_split_data",
     "clean",
     "compact",
     "concat",
     "current_lane",
+    "empty",
     "merge",
     "mix",
     "register_codec",

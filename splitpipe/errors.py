@@ -20,9 +20,11 @@
         ├── ItemError(TypeError)                   the generator made something that cannot be sent
         ├── JobError(TypeError)                    the generator function or its arguments cannot be sent
         ├── WorkerTimeoutError(TimeoutError)       no item within the time allowed
+        ├── StateError(ValueError)                 a saved state is of another pipeline
         ├── GeneratorError(RuntimeError)           the generator raised something that cannot be sent as it is
         ├── RemoteTraceback                        the cause of an error from a worker: its traceback there
         └── PipelineClosedError                    used after close()
+    LaneNotAskedWarning(UserWarning)               every lane gives the same items, for the generator asks for none
 
 Each subclasses the builtin that a caller would expect, names what happened and where, and ends in the cure.
 They survive pickling, because an error may cross from a worker process.
@@ -40,6 +42,7 @@ __all__ = [
     "GeneratorError",
     "ItemError",
     "JobError",
+    "LaneNotAskedWarning",
     "NotADatasetError",
     "PayloadError",
     "PickleRefusedError",
@@ -48,6 +51,7 @@ __all__ = [
     "RecordTypeError",
     "RemoteTraceback",
     "SplitpipeError",
+    "StateError",
     "StorageError",
     "UnknownCodecError",
     "WorkerDiedError",
@@ -171,6 +175,10 @@ class WorkerTimeoutError(PipelineError, TimeoutError):
     """No item arrived within the time that the caller allowed."""
 
 
+class StateError(PipelineError, ValueError):
+    """A saved state is not one of this pipeline: of other data, other lanes, or no state at all."""
+
+
 class ItemError(PipelineError, TypeError):
     """The generator produced something that cannot be sent to the main process."""
 
@@ -189,3 +197,7 @@ class RemoteTraceback(PipelineError):  # noqa: N818  what it is, not an error of
 
 class PipelineClosedError(PipelineError):
     """The pipeline was used after close()."""
+
+
+class LaneNotAskedWarning(UserWarning):
+    """A generator ran in several lanes and never asked which one it is, so each gave the same items."""

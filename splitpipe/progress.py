@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
-__all__ = ["progress_bar"]
+__all__ = ["make_bar", "progress_bar"]
 
 T = TypeVar("T")
 
@@ -23,9 +23,24 @@ def progress_bar(items: Iterable[T], *, unit: str, label: str, total: int | None
     Raises:
         ImportError: tqdm is not installed; the message has the command that installs it.
     """
+    bar: Iterable[T] = _tqdm()(items, unit=unit, desc=label, total=total, leave=True)
+    return bar
+
+
+def make_bar(*, unit: str, label: str, total: int | None = None, done: int = 0) -> Any:
+    """Return a bar that is told of each item (`update`), and closes as a context manager; otherwise as above.
+
+    Args:
+        unit: what one item is called.
+        label: what the bar is called.
+        total: how many items there will be.
+        done: how many of them were done before.
+    """
+    return _tqdm()(unit=unit, desc=label, total=total, initial=done, leave=True)
+
+
+def _tqdm() -> Any:
     try:
-        tqdm: Any = importlib.import_module("tqdm")
+        return importlib.import_module("tqdm").tqdm
     except ImportError as exc:
         raise ImportError('progress=True needs tqdm: pip install "splitpipe[progress]"') from exc
-    bar: Iterable[T] = tqdm.tqdm(items, unit=unit, desc=label, total=total, leave=True)
-    return bar

@@ -19,6 +19,7 @@ PACKAGE = Path(splitpipe.__file__).parent
 FLOORS = {
     "errors": 0,
     "lane": 0,
+    "memory": 0,
     "progress": 0,
     "codecs": 1,
     "order": 1,

@@ -224,6 +224,9 @@ class _Build:
                             Reading(turns[worker::pipes], read_fn, encoding, list(names)),
                             workers=min(workers, 1),
                             start=start,
+                            rank=0,
+                            world_size=1,
+                            epochs=1,
                         )
                     )
                 )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitpipe.errors import CollateError
+from splitpipe.memory import empty
 
 __all__ = ["stack_trees"]
 
@@ -38,7 +39,8 @@ def stack_trees(trees: Sequence[Any], path: str = "record") -> Any:
         if any((tree.shape, tree.dtype) != (first.shape, first.dtype) for tree in trees):
             found = sorted({f"{tree.dtype}{list(tree.shape)}" for tree in trees})
             raise _different(path, f"arrays of {', '.join(found[:3])}")
-        return np.array(trees, first.dtype)  # without it, numpy would turn big endian into little
+        # `out`, or numpy would turn big endian into little.
+        return np.stack(trees, out=empty((len(trees), *first.shape), first.dtype))
     if isinstance(first, np.generic) and len(kinds) == 1:
         return _stack_scalars(trees, path)
     if isinstance(first, str | bytes):

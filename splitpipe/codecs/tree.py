@@ -35,6 +35,7 @@ from splitpipe.codecs.codec import Codec
 from splitpipe.codecs.rows import dtype_from_json, dtype_to_json
 from splitpipe.codecs.stacked import stack_trees
 from splitpipe.errors import PayloadError, RecordTypeError
+from splitpipe.memory import empty
 
 __all__ = ["TreeCodec"]
 
@@ -371,7 +372,9 @@ def _stack_arrays(dtype: np.dtype[Any], shape: tuple[int, ...], order: str, at: 
         if start < 0 or start + size > rows.shape[1]:
             raise ValueError(f"an array of {size} bytes reaches beyond its end")
         # A copy: many small arrays that lie apart would be slow to work with, and hold on to all of the payloads.
-        taken: NDArray[Any] = np.ascontiguousarray(rows[:, start : start + size]).view(dtype)
+        copied = empty((len(rows), size), np.uint8)
+        copied[:] = rows[:, start : start + size]
+        taken: NDArray[Any] = copied.view(dtype)
         # Stored in Fortran order, an array's last axis comes first.
         stacked = taken.reshape(len(rows), *(shape[::-1] if order == "F" else shape))
         return stacked.transpose(0, *range(len(shape), 0, -1)) if order == "F" else stacked

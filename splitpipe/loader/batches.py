@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ from numpy.typing import NDArray
 
 from splitpipe.codecs import Codec
 from splitpipe.errors import CollateError
-from splitpipe.lane import current_lane
+from splitpipe.lane import Lane, current_lane
 from splitpipe.loader.opened import OpenBin, records_of
-from splitpipe.order import Run, cut, plan_epoch
+from splitpipe.memory import empty
+from splitpipe.order import Run, cut, plan_epoch, rank_count
 
 if TYPE_CHECKING:
     from splitpipe.loader.records import Records
@@ -23,7 +25,9 @@ Collate = Callable[[list[Any]], Any]  # makes one batch of a list of records
 
 
 class Batches:
-    """Called in each lane of a pipeline, yields that lane's batches: every L-th of all, so that they alternate."""
+    """Called in each lane of a pipeline, gives that lane's batches: every L-th of its rank's, in turn."""
+
+    starts_anywhere = True
 
     def __init__(
         self,
@@ -42,26 +46,61 @@ class Batches:
         self._drop_last = drop_last
         self._collate = collate
         self._window = window
+        # Of splitpipe's own, nothing draws from the global random generators.
+        self.draws = transform is not None or collate is not None
 
-    def __call__(self) -> Iterator[Any]:
-        """Yield the batches of the current lane and epoch."""
-        lane, records = current_lane(), self._records
-        runs = plan_epoch(
-            records._bin_counts(), shuffle=self._shuffle, seed=lane.seed, epoch=lane.epoch, window=self._window
-        )
-        bins = _Bins(records, self._window)
-        for batch in cut(runs, self._batch_size, lane.index, lane.count):
-            if self._drop_last and sum(map(len, batch)) < self._batch_size:
-                return
-            made = self._made(bins, batch)
-            yield made if self._transform is None else self._transform(made)
+    def total(self) -> int:
+        """Return how many batches an epoch has, for all ranks together."""
+        whole, rest = divmod(len(self._records), self._batch_size)
+        return whole + (rest > 0 and not self._drop_last)
+
+    def fingerprint(self) -> str:
+        """Return what tells these batches from others."""
+        options = f"batch_size={self._batch_size}, shuffle={self._shuffle}, drop_last={self._drop_last}"
+        return f"{self._records.fingerprint()}, {options}, window={self._window}"
+
+    def __call__(self, first: int = 0) -> Iterator[Any]:
+        """Return the batches of the current lane and epoch, from number `first` of them on."""
+        return _LaneOfBatches(self._cuts(current_lane(), first), _Bins(self._records, self._window), self._made)
+
+    def _cuts(self, lane: Lane, first: int) -> Iterator[list[Run]]:
+        """Yield the records of each batch of a lane."""
+        total, size = self.total(), self._batch_size
+        mine = rank_count(total, lane.rank, lane.world_size, lane.tail)
+        step = lane.world_size * lane.count
+        at = lane.index + first * lane.count  # among the batches of this rank
+        while at < mine:
+            # The rank's batches are dealt out in turn; padded, they begin anew behind the last.
+            number = (lane.rank + lane.world_size * at) % total
+            runs = plan_epoch(
+                self._records._bin_counts(),
+                shuffle=self._shuffle,
+                seed=lane.seed,
+                epoch=lane.epoch,
+                window=self._window,
+                start=number * size,
+                stop=min(total * size, len(self._records)),
+            )
+            for batch in itertools.islice(cut(runs, size, 0, step), -(-(mine - at) // lane.count)):
+                yield batch
+                at += lane.count
 
     def _made(self, bins: _Bins, runs: list[Run]) -> Any:
-        stacked = bins.stacked(runs) if self._collate is None else None
-        if stacked is not None:
-            return stacked
-        codecs, records = bins.records(runs)
-        return _only(codecs).collate(records) if self._collate is None else self._collate(records)
+        made = bins.stacked(runs) if self._collate is None else None
+        if made is None:
+            codecs, records = bins.records(runs)
+            made = _only(codecs).collate(records) if self._collate is None else self._collate(records)
+        return made if self._transform is None else self._transform(made)
+
+
+class _LaneOfBatches(Iterator[Any]):
+    """The batches of a lane; an iterator and no generator, so that after one that fails the next can be made."""
+
+    def __init__(self, cuts: Iterator[list[Run]], bins: _Bins, make: Callable[[_Bins, list[Run]], Any]) -> None:
+        self._cuts, self._bins, self._make = cuts, bins, make
+
+    def __next__(self) -> Any:
+        return self._make(self._bins, next(self._cuts))
 
 
 class _Bins:
@@ -79,9 +118,7 @@ class _Bins:
         if first is None:
             return None
         codec, rows = first
-        if len(runs) == 1 and runs[0].which is None:  # nearly every batch, unless bins are mixed
-            return codec.batch(rows.take(runs[0].positions))
-        payloads = np.empty(sum(map(len, runs)), rows.dtype)
+        payloads = empty(sum(map(len, runs)), rows.dtype)
         begin = 0
         for run in runs:
             end = begin + len(run)

@@ -92,6 +92,9 @@ class _Concat(Records):
             bins[places] = of_part + self._first_bins[at]
         return bins, keys
 
+    def _identity(self) -> bytes:
+        return b"+".join(part._identity() for part in self._parts)
+
     def _columns(self) -> ColumnsView:
         first, *others = columns = [part.columns for part in self._parts]
         names = [name for name in first if all(name in names for names in others)]

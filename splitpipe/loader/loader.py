@@ -102,6 +102,9 @@ class SplitDataLoader(Records):
     def _locate(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         return self._dataset.locate(numbers)
 
+    def _identity(self) -> bytes:
+        return repr([(segment.path.name, segment.records) for segment in self._dataset.segments]).encode()
+
     def _columns(self) -> ColumnsView:
         return ColumnsView(self._dataset.column_names(), self._dataset.column)
 

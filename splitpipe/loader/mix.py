@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from splitpipe.lane import current_lane, in_lane
 from splitpipe.loader.records import Records
-from splitpipe.order import choices, share
+from splitpipe.order import choices, lane_share, wrapped
 
 __all__ = ["Mix", "mix"]
 
@@ -84,8 +85,15 @@ class Mix:
         seed = lane.seed if seed is None else seed
         if seed < 0 or epoch < 0 or window < 1:
             raise ValueError(f"seed and epoch count from 0 and window from 1, and got {seed}, {epoch} and {window}")
-        start, stop = share(self._length, lane.index, lane.count)
-        return self._drawn(start, stop, shuffle, seed, epoch, window)
+        pieces = wrapped(*lane_share(self._length, lane), self._length)
+        return itertools.chain.from_iterable(
+            self._drawn(start, stop, shuffle, seed, epoch, window) for start, stop in pieces
+        )
+
+    def fingerprint(self) -> str:
+        """Return what tells this mix from another, for a saved state to be refused elsewhere."""
+        parts = ", ".join(part.fingerprint() for part in self._parts)
+        return f"{self._length} of {parts} by {self._weights.tolist()}"
 
     def _drawn(self, start: int, stop: int, shuffle: bool, seed: int, epoch: int, window: int) -> Iterator[Any]:
         streams: list[Iterator[Any]] | None = None

@@ -6,6 +6,7 @@ import abc
 import functools
 import itertools
 import operator
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
@@ -16,8 +17,8 @@ from splitpipe.codecs import Codec
 from splitpipe.lane import current_lane, in_lane
 from splitpipe.loader.batches import Batches, Collate
 from splitpipe.loader.opened import OpenBin, records_of
-from splitpipe.order import Run, plan_epoch, sample, share
-from splitpipe.pipeline import MpQItr
+from splitpipe.order import Run, lane_share, plan_epoch, rank_count, sample, wrapped
+from splitpipe.pipeline import MpQItr, find_rank
 from splitpipe.storage import ColumnsView
 
 __all__ = ["Records", "View"]
@@ -135,6 +136,13 @@ class Records(Sequence[Any]):
     def _view(self, ids: range | NDArray[np.int64]) -> View:
         return View(self, ids)
 
+    def fingerprint(self) -> str:
+        """Return what tells this sequence of records from another, for a saved state to be refused elsewhere."""
+        return f"{len(self)} records ({zlib.crc32(self._identity()):08x})"
+
+    def _identity(self) -> bytes:
+        return np.asarray(self._bin_counts(), "<i8").tobytes()
+
     @functools.cached_property
     def columns(self) -> ColumnsView:
         """The columns: name to an array with one element per record, loaded when first asked for."""
@@ -162,8 +170,11 @@ class Records(Sequence[Any]):
         seed, epoch = self._seed_and_epoch(seed, epoch)
         if window < 1:
             raise ValueError(f"window is a number of bins, at least 1, and got {window}")
-        start, stop = share(len(self), lane.index, lane.count)
-        return self._sequence(start, stop, shuffle=shuffle, seed=seed, epoch=epoch, window=window)
+        pieces = wrapped(*lane_share(len(self), lane), len(self))
+        return itertools.chain.from_iterable(
+            self._sequence(start, stop, shuffle=shuffle, seed=seed, epoch=epoch, window=window)
+            for start, stop in pieces
+        )
 
     def _seed_and_epoch(self, seed: int | None, epoch: int | None) -> tuple[int, int]:
         lane = current_lane()
@@ -198,7 +209,7 @@ class Records(Sequence[Any]):
         shuffle: bool = True,
         transform: Any = None,
         drop_last: bool = False,
-        workers: int = 0,
+        workers: int | str = 0,
         *,
         collate: Collate | None = None,
         window: int = 1,
@@ -228,9 +239,10 @@ class Records(Sequence[Any]):
         """
         if batch_size < 1 or window < 1:
             raise ValueError(f"batch_size and window are at least 1, and got {batch_size} and {window}")
-        count = len(self) // batch_size if drop_last else -(-len(self) // batch_size)
         make = Batches(self, batch_size, shuffle, transform, drop_last, collate, window)
-        return MpQItr(make, workers=workers, **{"length": count, **options})
+        rank, world_size = find_rank(options.get("rank"), options.get("world_size"))
+        length = rank_count(make.total(), rank, world_size, options.get("tail", "drop"))
+        return MpQItr(make, workers=workers, **{"length": length, **options})
 
 
 class View(Records):
@@ -291,6 +303,10 @@ class View(Records):
     def _locate(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         bins, keys = self._parent._locate(self._numbers(numbers))
         return np.searchsorted(self._bins()[0], bins), keys
+
+    def _identity(self) -> bytes:
+        ids = repr(self._ids).encode() if isinstance(self._ids, range) else self._ids.tobytes()
+        return self._parent._identity() + ids
 
     def _columns(self) -> ColumnsView:
         ids = slice(*_bounds(self._ids)) if isinstance(self._ids, range) else self._ids

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from splitpipe.order.permutation import Words, permutation, shuffled
 
-__all__ = ["Run", "cut", "plan_epoch", "share"]
+__all__ = ["Run", "cut", "plan_epoch"]
 
 _BINS, _RECORDS = 0, 1  # what a permutation is of: part of its key
 
@@ -41,11 +41,6 @@ class Run:
     def part(self, start: int, stop: int) -> Run:
         """Return the records from `start` to `stop - 1` of this run."""
         return Run(self.bins, None if self.which is None else self.which[start:stop], self.positions[start:stop])
-
-
-def share(total: int, lane: int, lanes: int) -> tuple[int, int]:
-    """Return where lane `lane` of `lanes` begins and ends in a sequence of `total`; shares differ by at most one."""
-    return total * lane // lanes, total * (lane + 1) // lanes
 
 
 def plan_epoch(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pickle
 import signal
 import traceback
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
 
 from splitpipe.errors import GeneratorError, RemoteTraceback, WorkerDiedError
+
+if TYPE_CHECKING:
+    from splitpipe.workers.process import WorkerProcess
 
 __all__ = ["Failure", "capture", "explain_death", "rebuild"]
 
@@ -78,20 +81,34 @@ _HINTS = {
 }
 
 
-def explain_death(worker: int, pid: int, exitcode: int | None, waited_for: str, last_words: str) -> WorkerDiedError:
-    """Return the error for a worker that ended without being asked to."""
+def explain_death(process: WorkerProcess, worker: int, waited_for: str, last_words: str, kills: int) -> WorkerDiedError:
+    """Return the error for a worker that ended without being asked to.
+
+    Args:
+        process: the worker.
+        worker: its number.
+        waited_for: what the main process waited for.
+        last_words: what it wrote when it died.
+        kills: how many processes the system has killed since for want of memory.
+    """
+    exitcode = process.exitcode()
     if exitcode is not None and exitcode < 0:
         try:
             name = signal.Signals(-exitcode).name
         except ValueError:
             name = f"signal {-exitcode}"
         how, hint = f"was killed by {name}", _HINTS.get(name, "look at what sends it")
+        if name == "SIGKILL" and kills:
+            hint = "the system was out of memory and killed it: make batches smaller, or use fewer workers"
     else:
         how, hint = f"exited with code {exitcode}", "something in the generator ends the process (os._exit?)"
+    peak = process.peak_bytes()
+    memory = f", having used up to {peak / 1e6:,.0f} MB of memory," if peak else ""
     words: Any = f"\n{last_words}" if last_words else ""
     return WorkerDiedError(
-        f"worker {worker} (pid {pid}) {how} while the main process waited for {waited_for}: {hint}{words}",
+        f"worker {worker} (pid {process.pid}) {how}{memory} while the main process waited for {waited_for}: "
+        f"{hint}{words}",
         worker=worker,
-        pid=pid,
+        pid=process.pid,
         exitcode=exitcode,
     )

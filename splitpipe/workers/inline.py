@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from splitpipe.workers.job import Job
-from splitpipe.workers.lanes import LaneRun
+from splitpipe.workers.lanes import NOTHING_LEFT, LaneRun, Skipped
+from splitpipe.workers.member import Member
+from splitpipe.workers.places import Place, Places
+from splitpipe.workers.randomness import Borrowed, GlobalRandomness
 
 __all__ = ["InlineTeam"]
 
@@ -15,18 +19,49 @@ class InlineTeam:
 
     copies = 0
     received_bytes = 0
+    restarted = 0
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._runs: dict[int, LaneRun] = {}
+        self._randomness: dict[int, GlobalRandomness] = {}
+        self._places = Places()
+        self.wait_s = 0.0
+        self.delivered = 0
+        self.members: list[Member] = []
 
-    def start(self, epoch: int) -> None:
+    def start(self, places: Places) -> None:
         """Begin an epoch."""
-        self._runs = {lane: LaneRun(self._job, lane, epoch) for lane in range(self._job.lanes)}
+        self._places = places
+        for lane in places.left:
+            run = LaneRun(self._job, Place(lane, places.items[lane], places.states[lane]), places.epoch)
+            self._runs[lane] = run
+            self._randomness[lane] = GlobalRandomness(run.lane)
 
     def receive(self, lane: int, timeout: float | None) -> Any:
-        """Return the next item of `lane`, or NOTHING_LEFT; a timeout cannot be kept here."""
-        return self._runs[lane].step()
+        """Return the next item of `lane`, or NOTHING_LEFT, or Skipped; a timeout cannot be kept here."""
+        run, places = self._runs[lane], self._places
+        began = time.monotonic()
+        try:
+            item = run.step() if not self._job.draws else self._drawing_step(run)
+        except Exception as exc:
+            if not run.goes_on():
+                raise
+            item = Skipped(exc)
+        finally:
+            self.wait_s += time.monotonic() - began
+        places.asked |= run.asked
+        if item is NOTHING_LEFT:
+            places.ended(lane)
+        else:
+            places.passed(lane, run.state().decode())
+            self.delivered += not isinstance(item, Skipped)
+        return item
+
+    def _drawing_step(self, run: LaneRun) -> Any:
+        """Return the next item, made with the global random generators of its lane."""
+        with Borrowed(self._randomness[run.lane.index]):
+            return run.step()
 
     def receive_any(self, lanes: list[int], timeout: float | None) -> tuple[int, Any]:
         """Return one of `lanes` and its next item, or NOTHING_LEFT."""
@@ -34,9 +69,9 @@ class InlineTeam:
 
     def stop(self) -> None:
         """Give up the epoch under way."""
-        for run in self._runs.values():
+        runs, self._runs = self._runs, {}
+        for run in runs.values():
             run.close()
-        self._runs = {}
 
     def close(self) -> None:
         """End for good."""

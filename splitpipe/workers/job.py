@@ -29,6 +29,10 @@ class Job:
         lanes: how many lanes an epoch has.
         seed: the pipeline's seed.
         init: called once in each worker before anything else, with the worker's number.
+        rank: which of `world_size` main processes this is.
+        world_size: how many main processes share each epoch.
+        tail: what they do with what cannot be shared equally.
+        skips: whether a source that raised is asked for its next item.
     """
 
     gen: Callable[..., Iterable[Any]]
@@ -37,11 +41,25 @@ class Job:
     lanes: int
     seed: int
     init: Callable[[int], object] | None = None
+    rank: int = 0
+    world_size: int = 1
+    tail: str = "drop"
+    skips: bool = False
 
     @property
     def name(self) -> str:
         """What the generator function is called."""
         return getattr(self.gen, "__qualname__", None) or repr(self.gen)
+
+    @property
+    def starts_anywhere(self) -> bool:
+        """Whether `gen` takes `first=`, the number of items that it need not give again."""
+        return bool(getattr(self.gen, "starts_anywhere", False))
+
+    @property
+    def draws(self) -> bool:
+        """Whether `gen` may draw from the global random generators."""
+        return bool(getattr(self.gen, "draws", True))
 
     def check(self) -> None:
         """Raise JobError if `gen` cannot be called with these arguments."""
@@ -58,7 +76,10 @@ class Job:
         try:
             signature.bind(*self.args, **self.kwargs)
         except TypeError as exc:
-            raise JobError(f"{self.name}{signature} cannot be called with the arguments given: {exc}") from None
+            raise JobError(
+                f"{self.name}{signature} cannot be called with the arguments given: {exc}. A keyword that is an option "
+                "of MpQItr too is bound with functools.partial"
+            ) from None
 
 
 def store_job(job: Job) -> int:

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import contextvars
+import inspect
+import json
 from collections.abc import Iterator
 from typing import Any
 
-from splitpipe.errors import JobError
+from splitpipe.errors import ItemError, JobError
 from splitpipe.lane import Lane, enter
 from splitpipe.workers.job import Job
+from splitpipe.workers.places import Place
 
-__all__ = ["NOTHING_LEFT", "LaneRun"]
+__all__ = ["NOTHING_LEFT", "LaneRun", "Skipped"]
 
 NOTHING_LEFT: Any = object()
+
+# A source that fails so often without an item between is not going to give one.
+_MOST_FAILURES = 100
+
+
+class Skipped:
+    """What stands for an item that could not be made, where the source can go on.
+
+    Attributes:
+        error: why.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
 
 class LaneRun:
@@ -20,16 +37,24 @@ class LaneRun:
 
     Attributes:
         lane: the lane.
-        items: how many items it has given.
+        items: how many items it has given, those before it was resumed included.
     """
 
-    def __init__(self, job: Job, index: int, epoch: int) -> None:
-        self.lane = Lane(index, job.lanes, epoch, job.seed)
-        self.items = 0
+    def __init__(self, job: Job, place: Place, epoch: int) -> None:
+        state = json.loads(place.state) if place.state else {}
+        self.lane = Lane(place.lane, job.lanes, epoch, job.seed, job.rank, job.world_size, job.tail, state)
+        self.items = place.items
+        self._resumed = place
         self._job = job
         self._context = contextvars.copy_context()
-        self._context.run(enter, self.lane)
+        self._inside = self._context.run(enter, self.lane)
         self._iterator: Iterator[Any] | None = None
+        self._failures = 0
+
+    @property
+    def asked(self) -> bool:
+        """Whether the generator has asked which lane it is."""
+        return self._inside.asked
 
     def step(self) -> Any:
         """Return the generator's next item, or NOTHING_LEFT; what it raises comes through."""
@@ -37,15 +62,58 @@ class LaneRun:
             self._iterator = self._context.run(self._begin)
         item = self._context.run(next, self._iterator, NOTHING_LEFT)
         self.items += item is not NOTHING_LEFT
+        self._failures = 0
         return item
 
-    def _begin(self) -> Iterator[Any]:
-        items = self._job.gen(*self._job.args, **self._job.kwargs)
+    def goes_on(self) -> bool:
+        """After `step` raised: return whether the next one may be tried; the failure takes an item's place."""
+        self._failures += 1
+        generator = self._iterator is None or inspect.isgenerator(self._iterator)
+        if not self._job.skips or generator or self._failures > _MOST_FAILURES:
+            return False
+        self.items += 1
+        return True
+
+    def state(self) -> bytes:
+        """Return what the generator keeps in `current_lane().state`, as JSON; empty if that is nothing.
+
+        Raises:
+            ItemError: it is no plain JSON.
+        """
+        if not self.lane.state:
+            return b""
         try:
-            return iter(items)
+            return json.dumps(self.lane.state, allow_nan=False).encode()
+        except (TypeError, ValueError) as exc:
+            raise ItemError(f"current_lane().state is saved as plain JSON, and in {self} it is not: {exc}") from exc
+
+    def _begin(self) -> Iterator[Any]:
+        """Call the generator function, and bring what it returns to the place where it was."""
+        job, done = self._job, self._resumed.items
+        at_once = bool(self._resumed.state) or job.starts_anywhere
+        items = job.gen(*job.args, **job.kwargs, **({"first": done} if job.starts_anywhere else {}))
+        try:
+            iterator = iter(items)
         except TypeError:
             kind = type(items).__qualname__
-            raise JobError(f"{self._job.name} returned a {kind}; a generator function yields items") from None
+            raise JobError(f"{job.name} returned a {kind}; a generator function yields items") from None
+        for _ in range(0 if at_once else done):
+            self._repeat(iterator)
+        return iterator
+
+    def _repeat(self, iterator: Iterator[Any]) -> None:
+        """Take an item that was delivered before, or fail as before."""
+        try:
+            missing = next(iterator, NOTHING_LEFT) is NOTHING_LEFT
+        except Exception:
+            if not self._job.skips or inspect.isgenerator(iterator):
+                raise
+            missing = False
+        if missing:
+            raise JobError(
+                f"lane {self.lane.index} of epoch {self.lane.epoch} had given {self._resumed.items} items, and "
+                f"{self._job.name} gives fewer now: an epoch is resumed with the arguments and data it began with"
+            )
 
     def close(self) -> None:
         """Close the generator, so that its `finally` runs."""

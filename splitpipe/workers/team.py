@@ -5,27 +5,50 @@ from __future__ import annotations
 import os
 import select
 import time
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 from splitpipe.errors import PipelineClosedError, WorkerStartError, WorkerTimeoutError
-from splitpipe.transport import Control, Message, Receiver, open_channel
-from splitpipe.transport.channel import Kind
-from splitpipe.workers import child
-from splitpipe.workers.failures import explain_death, rebuild
+from splitpipe.transport import Control, Kind, Message, open_channel
+from splitpipe.transport.messages import LANE_ASKED
+from splitpipe.workers.failures import rebuild
 from splitpipe.workers.job import Job, store_job
-from splitpipe.workers.lanes import NOTHING_LEFT
-from splitpipe.workers.process import WorkerProcess, start_exec, start_fork, stop_processes
+from splitpipe.workers.lanes import NOTHING_LEFT, Skipped
+from splitpipe.workers.member import Member
+from splitpipe.workers.places import Places
+from splitpipe.workers.process import start_process, stop_processes
+from splitpipe.workers.resources import out_of_memory_kills
 
-__all__ = ["Team"]
+__all__ = ["Team", "TeamOptions"]
 
-# Slots beyond `prefetch`: one for the item arriving, one for the item that the consumer works on until then, and one
+# Tickets beyond `prefetch`: one for the item arriving, one for the item that the consumer works on until then, and one
 # for an item that it keeps for a while.
-_HELD_SLOTS = 3
+_HELD = 3
 # What Linux has and the transport is made of.
 _NEEDED = ((os, "memfd_create"), (os, "pidfd_open"), (select, "epoll"))
-# How much of what a worker said at its death is worth reading.
-_MAX_LAST_WORDS = 4000
+
+
+@dataclass(frozen=True)
+class TeamOptions:
+    """How a team works, whatever it works on.
+
+    Attributes:
+        workers: how many, at least 1.
+        prefetch: how many items each may make ahead of the consumer.
+        start: how processes are started.
+        max_bytes: of shared memory, for all together.
+        restarts: how many times a dead one is replaced.
+        epochs: how many epochs there will be, if that is known: none is begun early beyond.
+        trace: the file to write a timeline to; empty for none.
+    """
+
+    workers: int
+    prefetch: int
+    start: str
+    max_bytes: int
+    restarts: int = 0
+    epochs: int | None = None
+    trace: str = ""
 
 
 class Team:
@@ -33,93 +56,109 @@ class Team:
 
     Args:
         job: what each of them runs.
-        workers: how many, at least 1.
-        prefetch: how many items each may make ahead of the consumer.
-        start: "exec" for fresh interpreters, "fork" for copies of this process.
+        options: how.
+        places: where the lanes of the first epoch begin.
+
+    Attributes:
+        restarted: how many dead workers were replaced.
+        wait_s: for how many seconds it waited for workers.
+        delivered: how many items it gave.
     """
 
-    def __init__(self, job: Job, workers: int, prefetch: int, start: str) -> None:
+    def __init__(self, job: Job, options: TeamOptions, places: Places) -> None:
         if not all(hasattr(module, name) for module, name in _NEEDED):
             raise WorkerStartError(
-                "worker processes need memfd, pidfd and epoll, which this system lacks: use workers=0 here, or Linux"
+                "worker processes need memfd, pidfd and epoll, which this system lacks: use workers=0 or "
+                'start="thread" here, or Linux'
             )
-        self._lanes = [list(range(worker, job.lanes, workers)) for worker in range(workers)]
+        self._job, self._options, self._workers = job, options, options.workers
         self._owner = os.getpid()
         self._closed = False
-        self._epoch = -1
-        self._receivers: list[Receiver] = []
-        self._processes: list[WorkerProcess] = []
-        self._words: list[int] = []
-        self._dead: set[int] = set()
+        self._places = places
+        self._members: list[Member] = []
+        self._lost_bytes = self._lost_copies = 0  # what came from workers that were replaced
+        self.restarted = 0
+        self.wait_s = 0.0
+        self.delivered = 0
+        self._restarts = options.restarts
+        self._kills = out_of_memory_kills()
         self._events = select.epoll()
-        job_fd = store_job(job) if start == "exec" else -1
+        self._by_fd: dict[int, Member] = {}
+        self._job_fd = store_job(job) if options.start != "fork" else -1
         try:
-            for worker in range(workers):
-                self._start_worker(worker, job, job_fd, prefetch, start)
+            for worker in range(self._workers):
+                self._members.append(self._started(worker, places))
         except BaseException:
             self.close()
             raise
-        finally:
-            if job_fd >= 0:
-                os.close(job_fd)
 
-    def _start_worker(self, worker: int, job: Job, job_fd: int, prefetch: int, start: str) -> None:
+    def _started(self, worker: int, places: Places) -> Member:
+        """Return a new worker whose lanes begin where `places` says."""
+        options = self._options
+        limit = max(1, options.max_bytes // self._workers)
+        heard = said = -1
         try:
-            words = os.memfd_create(f"splitpipe-words-{worker}", os.MFD_CLOEXEC)
-            self._words.append(words)
-            receiver, ends = open_channel(f"worker-{worker}", prefetch + _HELD_SLOTS, _HELD_SLOTS)
-            self._receivers.append(receiver)
+            heard, said = os.pipe2(os.O_CLOEXEC)
+            receiver, ends = open_channel(f"worker-{worker}", _HELD, limit)
         except OSError as exc:
+            for fd in (heard, said):
+                if fd >= 0:
+                    os.close(fd)
             raise WorkerStartError(
-                f"not enough file descriptors for worker {worker}: {exc}. Use fewer workers, lower prefetch, or raise "
-                "the limit with `ulimit -n`"
+                f"not enough file descriptors for worker {worker}: {exc}. Use fewer workers, or raise the limit with "
+                "`ulimit -n`"
             ) from exc
+        os.set_blocking(said, False)  # a worker that dies is not to wait for someone to listen
         config = {
             "worker": worker,
-            "lanes": self._lanes[worker],
+            "workers": self._workers,
             "parent": os.getpid(),
-            "data": ends.data,
-            "control": ends.control,
-            "slots": ends.slots,
-            "job": job_fd,
-            "words": words,
+            "tickets": options.prefetch + _HELD,
+            "limit": limit,
+            "epoch": places.epoch,
+            "places": places.of_worker(worker, self._workers),
+            "last_epoch": None if options.epochs is None else options.epochs - 1,
+            "trace": options.trace,
+            "words": said,
+            "job": self._job_fd,
+            **ends._asdict(),
         }
         try:
-            if start == "exec":
-                process = start_exec(config, [ends.data, ends.control, *ends.slots, words, job_fd])
-            else:
-                process = start_fork(partial(child.run, config, job))
+            process = start_process(options.start, config, self._job)
+        except BaseException:
+            receiver.close()
+            os.close(heard)
+            raise
         finally:
             os.close(ends.data)
             os.close(ends.control)
-        self._processes.append(process)
-        self._events.register(receiver.data, select.EPOLLIN)
-        self._events.register(process.pidfd, select.EPOLLIN)
+            os.close(said)
+        member = Member(worker, process, receiver, heard)
+        for fd in (receiver.data, process.pidfd):
+            self._events.register(fd, select.EPOLLIN)
+            self._by_fd[fd] = member
+        return member
 
-    @property
-    def copies(self) -> int:
-        """How many items were copied out of shared memory because the consumer keeps many."""
-        return sum(receiver.copies for receiver in self._receivers)
+    def start(self, places: Places) -> None:
+        """Tell all workers to begin an epoch.
 
-    @property
-    def received_bytes(self) -> int:
-        """How many bytes of items arrived."""
-        return sum(receiver.bytes for receiver in self._receivers)
-
-    def start(self, epoch: int) -> None:
-        """Tell all workers to begin an epoch."""
-        self._epoch = epoch
-        for receiver in self._receivers:
-            receiver.control(Control.START, epoch)
+        Args:
+            places: which one; how far each lane of it has come is kept here.
+        """
+        self._places = places
+        for member in self._members:
+            member.receiver.control(Control.START, places.epoch)
 
     def stop(self) -> None:
         """Tell all workers to give up the epoch under way; what they still send of it is dropped."""
-        for receiver in self._receivers:
-            receiver.control(Control.STOP, self._epoch)
-        self._epoch = -1
+        if os.getpid() != self._owner:
+            return  # a forked copy of this team; the workers are not its own
+        for member in self._members:
+            member.receiver.page.given_up = self._places.epoch + 1
+            member.receiver.control(Control.STOP, self._places.epoch)
 
     def receive(self, lane: int, timeout: float | None) -> Any:
-        """Return the next item of `lane`, or NOTHING_LEFT.
+        """Return the next item of `lane`, or NOTHING_LEFT, or Skipped.
 
         A worker runs its lanes in the order in which they are asked for here, so its next message is the lane's.
 
@@ -128,84 +167,135 @@ class Team:
             WorkerTimeoutError: nothing came for `timeout` seconds.
             BaseException: what the generator raised.
         """
-        worker = lane % len(self._receivers)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            message = self._next_message(worker)
-            if message is not None:
-                return self._open(worker, message)
-            self._wait([lane], timeout, deadline)
+        places = self._places
+        member = self._members[lane % self._workers]
+        message = member.next(places.epoch)
+        if message is None:
+            began = time.monotonic()
+            while message is None:
+                self._wait([lane], timeout, began)
+                member = self._members[lane % self._workers]
+                message = member.next(places.epoch)
+            self.wait_s += time.monotonic() - began
+        return self._deliver(member, message)
 
     def receive_any(self, lanes: list[int], timeout: float | None) -> tuple[int, Any]:
         """Return one of `lanes` and its next item or NOTHING_LEFT, whichever is there first; raises as `receive`."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        began = time.monotonic()
         while True:
-            for worker in dict.fromkeys(lane % len(self._receivers) for lane in lanes):
-                message = self._next_message(worker)
+            for worker in dict.fromkeys(lane % self._workers for lane in lanes):
+                member = self._members[worker]
+                message = member.next(self._places.epoch)
                 if message is not None:
-                    return message.lane, self._open(worker, message)
-            self._wait(lanes, timeout, deadline)
+                    self.wait_s += time.monotonic() - began
+                    return message.lane, self._deliver(member, message)
+            self._wait(lanes, timeout, began)
 
-    def _next_message(self, worker: int) -> Message | None:
-        """Return the worker's next message of this epoch, if it is there; older ones are dropped."""
-        receiver = self._receivers[worker]
-        while receiver.messages:
-            message = receiver.messages.popleft()
-            if message.epoch == self._epoch:
-                return message
-            receiver.discard(message)
-        return None
-
-    def _open(self, worker: int, message: Message) -> Any:
-        if message.kind is Kind.END:
+    def _deliver(self, member: Member, message: Message) -> Any:
+        kind, places = message.kind, self._places
+        if message.flags & LANE_ASKED:
+            places.asked = True
+        if kind == Kind.END:
+            places.ended(message.lane)
             return NOTHING_LEFT
-        item = self._receivers[worker].open(message)
-        if message.kind is Kind.ERROR:
+        item = member.receiver.open(message)
+        if kind == Kind.ERROR:
             raise rebuild(item)
+        places.passed(message.lane, message.state().decode() if message.state_bytes else "")
+        if kind == Kind.SKIP:
+            return Skipped(rebuild(item))
+        self.delivered += 1
         return item
 
-    def _wait(self, lanes: list[int], timeout: float | None, deadline: float | None) -> None:
-        """Wait for a message of any worker, or for the death of one that is waited for."""
+    def _wait(self, lanes: list[int], timeout: float | None, began: float) -> None:
+        """Wait for a message of the workers of some lanes, or for the death of one of them."""
         if os.getpid() != self._owner:
             raise PipelineClosedError("this pipeline belongs to the process that made it: make one after the fork")
-        for lane in lanes:
-            worker = lane % len(self._receivers)
-            if worker in self._dead:
-                raise self._explain(worker, lane)
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        events = self._events.poll(left)
-        if not events:
-            raise WorkerTimeoutError(
-                f"nothing came from lane {lanes[0]} (worker {lanes[0] % len(self._receivers)}) for {timeout} s: "
-                "the generator is slower than that, or stuck. Raise timeout=, or look at it with `py-spy dump`"
-            )
-        for fd, _ in events:
-            for worker, (receiver, process) in enumerate(zip(self._receivers, self._processes, strict=True)):
-                if fd == receiver.data:
-                    receiver.drain()
-                elif fd == process.pidfd:
-                    # What it sent before it died is in the pipe, and is delivered first.
-                    receiver.drain()
-                    self._dead.add(worker)
-                    self._events.unregister(fd)
-                    self._events.unregister(receiver.data)
+        members = [self._members[worker] for worker in dict.fromkeys(lane % self._workers for lane in lanes)]
+        for member in members:
+            if member.dead:  # and all that it sent was received
+                self._replace(member, lanes)
+                return
+        try:
+            quiet = [member.receiver.begin_wait() for member in members]  # all are asked, not up to the first
+            if all(quiet):
+                left = None if timeout is None else max(0.0, began + timeout - time.monotonic())
+                events = self._events.poll(left)
+                if not events:
+                    raise self._late(lanes[0], timeout)
+                for fd, _ in events:
+                    self._hear(fd)
+        finally:
+            for member in members:
+                member.receiver.end_wait()
 
-    def _explain(self, worker: int, lane: int) -> BaseException:
-        process = self._processes[worker]
-        words = os.pread(self._words[worker], _MAX_LAST_WORDS, 0).decode("utf-8", "replace")
-        waited_for = f"an item of lane {lane} of epoch {self._epoch}"
-        return explain_death(worker, process.pid, process.exitcode(), waited_for, words)
+    def _hear(self, fd: int) -> None:
+        member = self._by_fd[fd]
+        member.receiver.drain()
+        if fd == member.process.pidfd:
+            # What it sent before it died is in the pipe and in its packs, and is delivered first.
+            member.dead = True
+            for each in (fd, member.receiver.data):
+                self._events.unregister(each)
+                del self._by_fd[each]
+
+    def _replace(self, member: Member, lanes: list[int]) -> None:
+        """Start a worker in the place of a dead one, at what comes after what that one has sent.
+
+        Raises:
+            WorkerDiedError: no restarts are left.
+        """
+        if not self._restarts:
+            lane = next(lane for lane in lanes if lane % self._workers == member.number)
+            waited_for = f"an item of lane {lane} of epoch {self._places.epoch}"
+            raise member.explain(waited_for, out_of_memory_kills() - self._kills)
+        self._restarts -= 1
+        self.restarted += 1
+        self._lost_bytes += member.receiver.bytes
+        self._lost_copies += member.receiver.copies
+        member.close()
+        stop_processes([member.process])
+        fresh = self._started(member.number, self._places)
+        self._members[member.number] = fresh
+        fresh.receiver.control(Control.START, self._places.epoch)
+
+    def _late(self, lane: int, timeout: float | None) -> WorkerTimeoutError:
+        member = self._members[lane % self._workers]
+        if not member.receiver.page.ready:
+            doing = "It is still starting"
+        else:
+            stacks = member.stacks()
+            doing = f"This is what it does:\n{stacks}" if stacks else "It does not answer"
+        return WorkerTimeoutError(
+            f"nothing came from lane {lane} (worker {member.number}, pid {member.process.pid}) for {timeout} s: the "
+            f"generator is slower than that, or stuck. Raise timeout=, or see why. {doing}"
+        )
+
+    @property
+    def members(self) -> list[Member]:
+        """The workers, by number."""
+        return self._members
+
+    @property
+    def copies(self) -> int:
+        """How many items were copied out of shared memory because the consumer keeps many."""
+        return self._lost_copies + sum(member.receiver.copies for member in self._members)
+
+    @property
+    def received_bytes(self) -> int:
+        """How many bytes of items arrived."""
+        return self._lost_bytes + sum(member.receiver.bytes for member in self._members)
 
     def close(self) -> None:
         """End all workers within seconds, and give back every descriptor; held views stay valid."""
         if self._closed or os.getpid() != self._owner:
             return
         self._closed = True
-        for receiver in self._receivers:
-            receiver.hang_up()
-        stop_processes(self._processes)
+        for member in self._members:
+            member.receiver.hang_up()
+        stop_processes([member.process for member in self._members])
         self._events.close()
-        for receiver in self._receivers:
-            receiver.close()
-        for words in self._words:
-            os.close(words)
+        for member in self._members:
+            member.close()
+        if self._job_fd >= 0:
+            os.close(self._job_fd)

@@ -5,7 +5,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splitpipe.order import Run, cut, plan_epoch, share
+from splitpipe.order import Run, cut, plan_epoch
+from splitpipe.order.ranks import share
 
 Counts = st.lists(st.integers(0, 40), max_size=12)
 

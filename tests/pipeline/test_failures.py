@@ -188,6 +188,10 @@ def test_an_item_that_does_not_pickle_names_the_part(start: str) -> None:
         next(iter(pipe))
 
 
+def _lane_number() -> Iterator[int]:
+    yield current_lane().index
+
+
 def _two(a: int, b: int = 0) -> Iterator[int]:
     yield a + b
 
@@ -200,14 +204,18 @@ def _two(a: int, b: int = 0) -> Iterator[int]:
         (lambda: MpQItr(_two), r"_two\(.*cannot be called with the arguments given: missing a required argument: 'a'"),
         (lambda: MpQItr(_two, 1, 2, 3), "too many positional arguments"),
         (lambda: MpQItr(_two, 1, c=2), "unexpected keyword argument 'c'"),
-        (lambda: MpQItr(_two, 1, rank=0), "functools.partial"),
-        (lambda: MpQItr(_two, 1, workers=1.5), "workers is an int, and got 1.5"),
+        (lambda: MpQItr(_two, 1, rank=0), "rank and world_size go together"),
+        (
+            lambda: MpQItr(lambda seed=0: [seed], seed=3),
+            "an option of MpQItr and a parameter of the generator.*functools.partial",
+        ),
+        (lambda: MpQItr(_two, 1, workers=1.5), 'workers is an int, or "auto", and got 1.5'),
         (lambda: MpQItr(_two, 1, workers=True), "workers is an int"),
         (lambda: MpQItr(_two, 1, workers=-1), "workers is at least 0, and got -1"),
         (lambda: MpQItr(_two, 1, lanes=0), "lanes is at least 1"),
         (lambda: MpQItr(_two, 1, prefetch=0), "prefetch is at least 1"),
         (lambda: MpQItr(_two, 1, seed=-1), "seed is at least 0"),
-        (lambda: MpQItr(_two, 1, start="thread"), 'start is "exec" or "fork"'),
+        (lambda: MpQItr(_two, 1, start="threads"), 'start is one of "exec", "fork", "spawn"'),
         (lambda: MpQItr(_two, 1, timeout=0), "timeout is a number of seconds above 0"),
     ],
 )
@@ -247,7 +255,7 @@ def test_an_error_of_init_arrives() -> None:
 def test_a_slow_generator_runs_into_the_timeout() -> None:
     """Naming the lane; and close does not wait for it long."""
     with MpQItr(lambda: (time.sleep(60) for _ in range(1)), timeout=0.2) as pipe:
-        with pytest.raises(WorkerTimeoutError, match=r"lane 0 \(worker 0\) for 0.2 s"):
+        with pytest.raises(WorkerTimeoutError, match=r"lane 0 \(worker 0, pid \d+\) for 0.2 s"):
             next(iter(pipe))
         began = time.monotonic()
     assert time.monotonic() - began < 5
@@ -255,7 +263,13 @@ def test_a_slow_generator_runs_into_the_timeout() -> None:
 
 def test_break_and_begin_again_many_times_grows_nothing() -> None:
     """A hundred epochs given up at different items: the right items, the same workers, the same descriptors."""
-    with MpQItr(lambda: ((os.getpid(), np.full(3000, i)) for i in range(20)), workers=2) as pipe:
+
+    def generate() -> Iterator[tuple[int, Any]]:
+        current_lane()
+        for i in range(20):
+            yield os.getpid(), np.full(3000, i)
+
+    with MpQItr(generate, workers=2) as pipe:
         workers, counts = set[int](), list[int]()
         for epoch in range(100):
             for taken, (pid, item) in enumerate(pipe):
@@ -359,7 +373,7 @@ SCRIPT = """
 import time
 import numpy as np
 import psutil
-from splitpipe import MpQItr
+from splitpipe import MpQItr, current_lane
 
 class Batch:
     def __init__(self, x): self.x = x
@@ -369,6 +383,7 @@ OFFSET = 5
 def helper(i): return Batch(np.full(3, i + OFFSET))
 
 def generate(n):
+    current_lane()
     for i in range(n):
         yield helper(i)
         time.sleep(PAUSE)

@@ -1,0 +1,242 @@
+"""Receiver: the main process's end of a channel."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from splitpipe.transport.arena import ArenaView
+from splitpipe.transport.frames import copy_frame, load_frame
+from splitpipe.transport.messages import HEAD, IN_SLOT, SLOT, WORD, Control, Kind, Message
+from splitpipe.transport.pack import PackReader
+from splitpipe.transport.page import Page, fence
+
+__all__ = ["Receiver"]
+
+_READ_BYTES = 1 << 16
+_HEAD_SIZE = HEAD.size
+
+_alive: weakref.WeakSet[Receiver] = weakref.WeakSet()
+
+
+def _close_in_forked_child() -> None:
+    """A child that the user forks must not hold the pipes open: their workers would not see the parent close them."""
+    for receiver in list(_alive):
+        receiver.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_forked_child)
+
+
+class Receiver:
+    """Takes in the messages of one worker, in order; takes the descriptors over.
+
+    Args:
+        data: descriptor of the pipe for messages, read without waiting.
+        control: descriptor of the pipe for control words.
+        arena: descriptor of the arena.
+        spare: how many items views may keep before further items are copied out, so that a consumer that keeps every
+            item never stops the worker.
+        limit: how many bytes of shared memory the worker uses; views may keep half of them.
+
+    Attributes:
+        page: the page of this channel.
+        copies: how many items were copied out because the consumer keeps many.
+        bytes: how many bytes of items arrived.
+    """
+
+    def __init__(self, data: int, control: int, arena: int, spare: int, limit: int) -> None:
+        self.data = data
+        self.page = Page(arena)
+        self._control = control
+        self._arena = ArenaView(arena)
+        self._spare, self._most = spare, limit // 2
+        self._leased: dict[int, int] = {}  # bytes by ticket; leases die in any thread, so only by atomic steps
+        self._rest = b""
+        self._owner = os.getpid()
+        self._told: deque[Message] = deque()  # by the pipe
+        self._packed: deque[Message] = deque()  # in the pack that is open
+        self._pack: PackReader | None = None
+        self.copies = 0
+        self.bytes = 0
+        os.set_blocking(data, False)
+        _alive.add(self)
+
+    def drain(self) -> None:
+        """Take in every message that is in the pipe; does not wait."""
+        while True:
+            try:
+                chunk = os.read(self.data, _READ_BYTES)
+            except BlockingIOError:
+                return
+            if not chunk:
+                return
+            chunk = self._rest + chunk
+            view, at = memoryview(chunk), 0
+            while at + _HEAD_SIZE <= len(chunk):
+                length, kind, flags, buffers, lane, epoch, state, tail = HEAD.unpack_from(chunk, at)
+                if at + length > len(chunk):
+                    break
+                body = view[at + _HEAD_SIZE : at + length]
+                if kind == Kind.MAP:
+                    _, offset, capacity, _ = SLOT.unpack(body)
+                    self._arena.add(offset, capacity)
+                elif kind == Kind.UNMAP:
+                    self._arena.remove(SLOT.unpack(body)[1])
+                elif kind != Kind.BELL:
+                    self._told.append(Message(kind, flags, buffers, lane, epoch, state, tail, body))
+                at += length
+            self._rest = chunk[at:]
+
+    def next(self) -> Message | None:
+        """Return the next message of a lane, if it is there."""
+        while True:
+            if self._packed:
+                return self._packed.popleft()
+            if self._pack is not None:
+                written, closed = self._pack.look()
+                if self._pack.at < written:
+                    self._unpack(self._pack, written)
+                    continue
+                if not closed:
+                    return None
+                self._credit(self._pack.ticket)
+                self._pack = None
+            if not self._told:
+                return None
+            message = self._told.popleft()
+            if message.kind != Kind.PACK:
+                return message
+            ticket, block, size, _ = SLOT.unpack(message.body)
+            self._pack = PackReader(memoryview(self._arena[block])[:size], ticket)
+
+    def _unpack(self, pack: PackReader, written: int) -> None:
+        at, memory = pack.at, pack.memory
+        unpack, append = HEAD.unpack_from, self._packed.append
+        while at < written:
+            length, kind, flags, buffers, lane, epoch, state, tail = unpack(memory, at)
+            append(Message(kind, flags, buffers, lane, epoch, state, tail, memory[at + _HEAD_SIZE : at + length]))
+            at += length
+        pack.at = at
+
+    @property
+    def queued(self) -> int:
+        """How many items are there that were not asked for, as far as was looked."""
+        items = [message for message in self._told if message.kind == Kind.ITEM]
+        return len(self._packed) + len(items)
+
+    def begin_wait(self) -> bool:
+        """Ask to be woken when something comes; return False if there is something already."""
+        self.page.waiting = True
+        fence()
+        if self._told or self._packed or (self._pack is not None and self._pack.has_news()):
+            self.page.waiting = False
+            return False
+        return True
+
+    def end_wait(self) -> None:
+        """Do without being woken."""
+        self.page.waiting = False
+
+    def open(self, message: Message) -> Any:
+        """Return the object of a message; arrays may be views of shared memory, which comes back when they die."""
+        body = message.body
+        if message.state_bytes:
+            body = body[: len(body) - message.state_bytes]
+        if not message.flags & IN_SLOT:
+            self.bytes += len(body)
+            return copy_frame(body, message.tail, message.buffers)
+        ticket, block, size, total = SLOT.unpack(body)
+        self.bytes += size
+        if not message.buffers:
+            try:
+                return load_frame(memoryview(self._arena[block])[:size], 0, 0)
+            finally:
+                self._credit(ticket)
+        held = len(self._leased) >= self._spare or (self._leased and sum(self._leased.values()) + total > self._most)
+        if held or total > self._most:
+            self.copies += 1
+            try:
+                return copy_frame(memoryview(self._arena[block]), message.tail, message.buffers, self._whole)
+            finally:
+                self._credit(ticket)
+        self._leased[ticket] = total
+        hold = _Hold(self, ticket)
+        return load_frame(
+            self._lease(block, hold), message.tail, message.buffers, lambda other: self._lease(other, hold)
+        )
+
+    def _whole(self, block: int) -> memoryview:
+        return memoryview(self._arena[block])
+
+    def _lease(self, block: int, hold: _Hold) -> memoryview:
+        # Right on the map: an array on top of a plain one would have that for its base, and skip the lease.
+        memory = self._arena[block]
+        lease = _Lease((len(memory),), np.uint8, memory)
+        lease.hold = hold
+        return memoryview(lease)
+
+    def discard(self, message: Message) -> None:
+        """Give the memory of a message back unread."""
+        if message.flags & IN_SLOT:
+            self._credit(SLOT.unpack_from(message.body)[0])
+
+    def release(self, ticket: int) -> None:
+        """Give a lease back. Called when the last view of an item dies: any thread, any instant, any process."""
+        if os.getpid() == self._owner:
+            self._leased.pop(ticket, None)
+            self._credit(ticket)
+
+    def _credit(self, ticket: int) -> None:
+        self.control(Control.CREDIT, ticket)
+
+    def control(self, kind: Control, value: int) -> None:
+        """Send a control word; to a worker that is gone, or after `close`, nothing happens."""
+        fd = self._control
+        if fd >= 0:
+            with contextlib.suppress(BrokenPipeError):
+                os.write(fd, WORD.pack(kind, value))
+
+    def hang_up(self) -> None:
+        """Close both pipes: the worker ends as soon as it looks, or writes."""
+        fds, self._control, self.data = (self._control, self.data), -1, -1
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
+
+    def disown(self) -> None:
+        """Let go of the pipes, in a process that is not the one that made them."""
+        self.hang_up()
+
+    def close(self) -> None:
+        """Close all descriptors; views that are held stay valid."""
+        self.hang_up()
+        self._pack = None
+        self._packed.clear()
+        self._told.clear()
+        self._arena.close()
+        self.page.close()
+
+
+class _Hold:
+    """What all views of one item share; when it dies, the item's memory is free again."""
+
+    __slots__ = ("_receiver", "_ticket")
+
+    def __init__(self, receiver: Receiver, ticket: int) -> None:
+        self._receiver, self._ticket = receiver, ticket
+
+    def __del__(self) -> None:
+        self._receiver.release(self._ticket)
+
+
+class _Lease(np.ndarray[Any, Any]):
+    """The memory under views; keeps the hold."""
+
+    hold: _Hold | None = None
