@@ -1,1 +1,1 @@
-"""splitpipe measured: `python -m benchmarks.storage`, `rows` and `transport` beside its peers, `scale` by itself."""
+"""splitpipe measured: `python -m benchmarks.storage`, `rows`, `transport`, `pipeline` beside peers, `scale` alone."""

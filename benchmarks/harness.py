@@ -124,6 +124,12 @@ def measure(workload: str, tasks: Sequence[Task], repeats: int, baseline: str = 
     ]
 
 
+def best_peer(rows: Sequence[Row], baseline: str = BASELINE) -> Row | None:
+    """Return the row that comes closest to the baseline's, or passes it by most; None if nothing was compared."""
+    compared = [row for row in rows if row.ratios and row.contender != baseline]
+    return min(compared, key=lambda row: statistics.median(row.ratios), default=None)
+
+
 def facts(contenders: Iterable[type[Contender]]) -> str:
     """Describe the machine and the versions in one line."""
     packages = dict.fromkeys(["numpy", *(contender.package for contender in contenders if contender.package)])

@@ -1,54 +1,35 @@
-"""Channels from a worker process: splitpipe, multiprocessing.Queue, faster-fifo and torch's DataLoader.
+"""Channels from a worker process: splitpipe and its peers.
 
-Each starts one worker that runs `generate` and hands its dicts to the consumer in order, by the library's
-own fastest documented way. `splitdataloader.MpQItr` is not listed: it is the same loop over a
-multiprocessing.Queue of 16.
+Each starts one worker that runs a generator and hands its items to the consumer in order, by the library's own
+fastest documented way. `splitdataloader.MpQItr` is not listed: it is the same loop over a multiprocessing.Queue
+of 16.
 """
 
 from __future__ import annotations
 
 import abc
+import importlib
 import multiprocessing
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from multiprocessing.process import BaseProcess
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 import splitpipe
 from benchmarks.harness import Contender
+from benchmarks.loads import AT_MOST_HELD, Item, Load
 
-__all__ = ["CHANNELS", "Channel", "Item"]
+__all__ = ["CHANNELS", "Channel"]
 
-Item = dict[str, NDArray[np.float32]]
-
-_DEPTH = 16  # items that a queue may hold
-_ARRAYS = _DEPTH + 4  # more than are ever under way: a queue may pickle an item long after it was put
 _fork = multiprocessing.get_context("fork")
-
-
-def generate(size: int) -> Iterator[Item]:
-    """Yield dicts of one array of `size` bytes for ever; item i has i as its first and last element."""
-    rng = np.random.default_rng(0)
-    prepared = [rng.random(size // 4, dtype=np.float32) for _ in range(_ARRAYS)]
-    count = 0
-    while True:
-        array = prepared[count % _ARRAYS]
-        array[0] = array[-1] = count
-        yield {"array": array}
-        count += 1
 
 
 class Channel(Contender):
     """A way to run a generator in another process."""
 
-    package: ClassVar[str] = ""
-
     @abc.abstractmethod
-    def stream(self, size: int) -> AbstractContextManager[Iterator[Item]]:
-        """Start a worker that runs `generate(size)` and give its items; on leaving, stop it."""
+    def stream(self, load: Load) -> AbstractContextManager[Iterator[Item]]:
+        """Start a worker that runs `load.generate()` and give its items; on leaving, stop it."""
 
 
 class SplitpipeChannel(Channel):
@@ -59,8 +40,8 @@ class SplitpipeChannel(Channel):
     package = "splitpipe"
 
     @contextmanager
-    def stream(self, size: int) -> Iterator[Iterator[Item]]:
-        with splitpipe.MpQItr(generate, size, workers=1) as pipe:
+    def stream(self, load: Load) -> Iterator[Iterator[Item]]:
+        with splitpipe.MpQItr(load.generate, workers=1) as pipe:
             yield iter(pipe)
 
 
@@ -69,11 +50,12 @@ class QueueChannel(Channel):
 
     name = "multiprocessing.Queue"
     module = "multiprocessing"
+    package = ""
 
     @contextmanager
-    def stream(self, size: int) -> Iterator[Iterator[Item]]:
-        queue: Any = _fork.Queue(_DEPTH)
-        with _stopping(_fork.Process(target=_put_all, args=(queue, size), daemon=True)):
+    def stream(self, load: Load) -> Iterator[Iterator[Item]]:
+        queue: Any = _fork.Queue(AT_MOST_HELD)
+        with _stopping(_fork.Process(target=_put_all, args=(queue, load), daemon=True)):
             yield iter(queue.get, None)
         queue.close()
 
@@ -86,16 +68,26 @@ class FasterFifoChannel(Channel):
     package = "faster-fifo"
 
     @contextmanager
-    def stream(self, size: int) -> Iterator[Iterator[Item]]:
+    def stream(self, load: Load) -> Iterator[Iterator[Item]]:
         from faster_fifo import Queue
 
-        queue: Any = Queue(max_size_bytes=max(8 * (size + 1024), 1 << 20))
-        with _stopping(_fork.Process(target=_put_all, args=(queue, size), daemon=True)):
+        queue: Any = Queue(max_size_bytes=max(8 * (load.size + 1024), 1 << 20))
+        with _stopping(_fork.Process(target=_put_all, args=(queue, load), daemon=True)):
             yield self._items(queue)
 
     def _items(self, queue: Any) -> Iterator[Item]:
         while True:
-            yield from queue.get_many(max_messages_to_get=_DEPTH)
+            yield from queue.get_many(max_messages_to_get=AT_MOST_HELD)
+
+
+class FasterFifoGetChannel(FasterFifoChannel):
+    """The same ring buffer, emptied item by item, as one does who has a `multiprocessing.Queue` to replace."""
+
+    name = "faster-fifo put/get"
+
+    def _items(self, queue: Any) -> Iterator[Item]:
+        while True:
+            yield queue.get()
 
 
 class TorchChannel(Channel):
@@ -106,24 +98,114 @@ class TorchChannel(Channel):
     package = "torch"
 
     @contextmanager
-    def stream(self, size: int) -> Iterator[Iterator[Item]]:
+    def stream(self, load: Load) -> Iterator[Iterator[Item]]:
         from torch.utils.data import DataLoader, IterableDataset
 
         class Generated(IterableDataset):  # type: ignore[misc]  # torch is not part of type checking
             def __iter__(self) -> Iterator[Item]:
-                return generate(size)
+                return load.generate()
 
         loader = DataLoader(Generated(), batch_size=None, num_workers=1, multiprocessing_context=_fork)
         with closing(self._items(loader)) as items:
             yield items
 
     def _items(self, loader: Any) -> Generator[Item, None, None]:
-        for tensors in loader:
-            yield {name: tensor.numpy() for name, tensor in tensors.items()}
+        from torch import Tensor
+
+        for item in loader:
+            yield {name: value.numpy() if isinstance(value, Tensor) else value for name, value in item.items()}
 
 
-def _put_all(queue: Any, size: int) -> None:
-    for item in generate(size):
+class SpdlChannel(Channel):
+    """SPDL's `iterate_in_subprocess` with an arena: large fields in shared memory, the rest through a queue.
+
+    The arena is made as large as its documentation advises: for what the queue holds and two items more. Before
+    Python 3.13 its clean-up makes Python's resource tracker print KeyErrors on stderr, which do no harm here.
+    """
+
+    module = "spdl.pipeline"
+    package = "spdl-core"
+    _units: ClassVar[int] = AT_MOST_HELD + 2
+
+    @contextmanager
+    def stream(self, load: Load) -> Iterator[Iterator[Item]]:
+        spdl: Any = importlib.import_module(self.module)
+        iterable = spdl.iterate_in_subprocess(
+            load.generate,
+            buffer_size=AT_MOST_HELD,
+            mp_context="fork",
+            arena=self._arena(spdl, max(load.size, 4096)),
+        )
+        items = iter(iterable)
+        del iterable  # the worker is stopped when nobody refers to it any more; `items` does until it is closed
+        with closing(items):
+            yield items
+
+    @abc.abstractmethod
+    def _arena(self, spdl: Any, unit: int) -> Any:
+        """Return the arena for items of `unit` bytes."""
+
+
+class SpdlRingChannel(SpdlChannel):
+    """SPDL's ring buffer: items are copied out of it."""
+
+    name = "SPDL ring"
+
+    def _arena(self, spdl: Any, unit: int) -> Any:
+        return spdl.SharedMemoryRingBuffer(self._units * unit)
+
+
+class SpdlPoolChannel(SpdlChannel):
+    """SPDL's pool of segments: items are views of it."""
+
+    name = "SPDL pool"
+
+    def _arena(self, spdl: Any, unit: int) -> Any:
+        return spdl.SharedMemorySegmentPool(unit, self._units)
+
+
+class GrainChannel(Channel):
+    """Grain's `mp_prefetch` over an IterDataset: arrays in shared memory, one new segment for each.
+
+    It can only spawn its worker. Arrays below 64 KB are pickled (`min_shm_size`), which is a multiple faster than
+    the default of giving each a segment; above that a worker that is being stopped may hang in its pipe for 25 s.
+    """
+
+    name = "Grain mp_prefetch"
+    module = "grain"
+    package = "grain"
+
+    @contextmanager
+    def stream(self, load: Load) -> Iterator[Iterator[Item]]:
+        grain: Any = importlib.import_module(self.module)
+
+        class Generating(grain.DatasetIterator):  # type: ignore[misc]  # grain is not part of type checking
+            def __init__(self) -> None:
+                super().__init__()
+                self._items = load.generate()
+
+            def __next__(self) -> Item:
+                return next(self._items)
+
+            def get_state(self) -> dict[str, Any]:
+                return {}
+
+            def set_state(self, state: dict[str, Any]) -> None:
+                raise NotImplementedError("no benchmark resumes")
+
+        class Generated(grain.IterDataset):  # type: ignore[misc]
+            def __iter__(self) -> Generating:
+                return Generating()
+
+        small = grain.experimental.DatasetOptions(min_shm_size=1 << 16)
+        one_worker = grain.multiprocessing.MultiprocessingOptions(num_workers=1, per_worker_buffer_size=AT_MOST_HELD)
+        data = grain.experimental.WithOptionsIterDataset(Generated(), small).mp_prefetch(one_worker)
+        with closing(iter(data)) as items:
+            yield items
+
+
+def _put_all(queue: Any, load: Load) -> None:
+    for item in load.generate():
         queue.put(item)
 
 
@@ -137,4 +219,13 @@ def _stopping(process: BaseProcess) -> Iterator[None]:
         process.join()
 
 
-CHANNELS: tuple[type[Channel], ...] = (SplitpipeChannel, QueueChannel, FasterFifoChannel, TorchChannel)
+CHANNELS: tuple[type[Channel], ...] = (
+    SplitpipeChannel,
+    QueueChannel,
+    FasterFifoChannel,
+    FasterFifoGetChannel,
+    TorchChannel,
+    SpdlRingChannel,
+    SpdlPoolChannel,
+    GrainChannel,
+)
