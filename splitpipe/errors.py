@@ -23,8 +23,8 @@
         ├── StateError(ValueError)                 a saved state is of another pipeline
         ├── GeneratorError(RuntimeError)           the generator raised something that cannot be sent as it is
         ├── RemoteTraceback                        the cause of an error from a worker: its traceback there
-        └── PipelineClosedError                    used after close()
-    LaneNotAskedWarning(UserWarning)               every lane gives the same items, for the generator asks for none
+        ├── PipelineClosedError                    used after close()
+        └── LaneNotAskedWarning(UserWarning)       every lane gives the same items, for the generator asks for none
 
 Each subclasses the builtin that a caller would expect, names what happened and where, and ends in the cure.
 They survive pickling, because an error may cross from a worker process.
@@ -199,5 +199,5 @@ class PipelineClosedError(PipelineError):
     """The pipeline was used after close()."""
 
 
-class LaneNotAskedWarning(UserWarning):
+class LaneNotAskedWarning(PipelineError, UserWarning):  # noqa: N818  a warning, as `-W error` shows it
     """A generator ran in several lanes and never asked which one it is, so each gave the same items."""

@@ -14,7 +14,7 @@ from splitpipe.workers.process import START_METHODS
 from splitpipe.workers.resources import default_max_bytes, usable_cores
 from splitpipe.workers.team import TeamOptions
 
-__all__ = ["OnError", "Options", "check_names"]
+__all__ = ["Options", "check_names"]
 
 OnError = Literal["raise", "skip"] | Callable[[BaseException], object]
 

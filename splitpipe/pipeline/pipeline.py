@@ -31,11 +31,11 @@ T = TypeVar("T")
 class MpQItr(Generic[T]):
     """Runs `gen(*args, **kwargs)` in worker processes and yields its items here.
 
-    Each `iter()` is the next epoch; the workers stay, and from the second epoch on, or if `epochs` says that there are
-    more, begin the next one as soon as they are done with theirs. An epoch is split into lanes: the generator runs
-    once per lane, and a `SplitDataLoader` read in it gives that lane's share. Items come from the lanes in turn, so their order depends on the number of lanes and never on timing or on the
-    number of workers. Arrays in an item are writable views of shared memory, yours to keep: the memory is used again
-    when the last view dies.
+    Each `iter()` is the next epoch; the workers stay, and from the second epoch on, or if `epochs` says that there
+    are more, begin the next one as soon as they are done with theirs. An epoch is split into lanes: the generator
+    runs once per lane, and a `SplitDataLoader` read in it gives that lane's share. Items come from the lanes in turn,
+    so their order depends on the number of lanes and never on timing or on the number of workers. Arrays in an item
+    are writable views of shared memory, yours to keep: the memory is used again when the last view dies.
 
     Use it as a context manager, or call `close()`; leaving the loop and dropping the last reference ends the workers
     too. An option whose name the generator wants for a keyword of its own: bind it with `functools.partial`.

@@ -469,7 +469,7 @@ def test_too_few_descriptors_are_an_error_that_says_so() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, 100))
             before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208  needs a descriptor less than iterdir
             try:
-                with MpQItr(_two, 1, workers=2, start="fork") as pipe:
+                with MpQItr(_lane_number, workers=2, start="fork") as pipe:
                     list(pipe)
             except (WorkerStartError, OSError):
                 assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
