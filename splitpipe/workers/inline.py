@@ -50,7 +50,7 @@ class InlineTeam:
             item = Skipped(exc)
         finally:
             self.wait_s += time.monotonic() - began
-        places.asked |= run.asked
+        places.asked |= run.inside.asked
         if item is NOTHING_LEFT:
             places.ended(lane)
         else:

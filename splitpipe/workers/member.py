@@ -42,11 +42,12 @@ class Member:
 
     def next(self, epoch: int) -> Message | None:
         """Return its next message of this epoch, if it is there; older ones are dropped."""
+        receiver = self.receiver
         while True:
-            message = self.receiver.next()
+            message = receiver.next()
             if message is None or message.epoch == epoch:
                 return message
-            self.receiver.discard(message)
+            receiver.discard(message)
 
     def explain(self, waited_for: str, kills: int) -> WorkerDiedError:
         """Return the error that tells of its death."""

@@ -97,7 +97,7 @@ class ThreadTeam:
             lanes.popleft()
         else:
             lanes.rotate(-1)
-        self._hand_over((run.lane.index, item, run.asked, state), made, stop)
+        self._hand_over((run.lane.index, item, run.inside.asked, state), made, stop)
 
     def _hand_over(self, item: _Item, made: deque[_Item], stop: threading.Event) -> None:
         with self._changed:
