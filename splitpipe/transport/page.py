@@ -64,13 +64,13 @@ class Page:
         self.cells[_GIVEN_UP] = epoch
 
     @property
-    def ready(self) -> bool:
-        """Whether the worker has come so far that it can be spoken to; it says so."""
-        return bool(self.cells[_READY])
+    def ready_ns(self) -> int:
+        """Since when the worker can be spoken to, by `time.monotonic_ns`; 0 while it starts."""
+        return self.cells[_READY]
 
-    @ready.setter
-    def ready(self, value: bool) -> None:
-        self.cells[_READY] = value
+    def get_ready(self) -> None:
+        """The worker can be spoken to from now on."""
+        self.cells[_READY] = time.monotonic_ns()
 
     @property
     def sent(self) -> int:

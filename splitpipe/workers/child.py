@@ -71,7 +71,7 @@ class _Worker:
         self._draws = True
         self._wholly: _Lane | None = None  # the lane whose state the global random generators are in
         provide(self._sender.builder)
-        self._sender.page.ready = True
+        self._sender.page.get_ready()
 
     def serve(self) -> None:
         completed, epoch = False, -1

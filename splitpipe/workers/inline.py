@@ -20,6 +20,7 @@ class InlineTeam:
     copies = 0
     received_bytes = 0
     restarted = 0
+    start_s = 0.0
 
     def __init__(self, job: Job) -> None:
         self._job = job

@@ -64,7 +64,8 @@ class Team:
 
     Attributes:
         restarted: how many dead workers were replaced.
-        wait_s: for how many seconds it waited for workers.
+        wait_s: for how many seconds it waited for workers, without the wait for the first item.
+        start_s: for how many seconds it waited for the first item.
         delivered: how many items it gave.
     """
 
@@ -81,7 +82,7 @@ class Team:
         self._members: list[Member] = []
         self._lost_bytes = self._lost_copies = 0  # what came from workers that were replaced
         self.restarted = 0
-        self.wait_s = 0.0
+        self.wait_s = self.start_s = 0.0
         self.delivered = 0
         self._restarts = options.restarts
         self._kills = out_of_memory_kills()
@@ -179,7 +180,7 @@ class Team:
                 self._wait([lane], timeout, began)
                 member = self._members[lane % self._workers]
                 message = member.next(places.epoch)
-            self.wait_s += time.monotonic() - began
+            self._waited(began)
         return self._deliver(member, message)
 
     def receive_any(self, lanes: list[int], timeout: float | None) -> tuple[int, Any]:
@@ -190,7 +191,7 @@ class Team:
                 member = self._members[worker]
                 message = member.next(self._places.epoch)
                 if message is not None:
-                    self.wait_s += time.monotonic() - began
+                    self._waited(began)
                     return message.lane, self._deliver(member, message)
             self._wait(lanes, timeout, began)
 
@@ -210,6 +211,14 @@ class Team:
             return Skipped(rebuild(item))
         self.delivered += 1
         return item
+
+    def _waited(self, began: float) -> None:
+        """Take note of a wait that is over; that for the very first item is not the generator's doing."""
+        waited = time.monotonic() - began
+        if self.delivered:
+            self.wait_s += waited
+        else:
+            self.start_s += waited
 
     def _wait(self, lanes: list[int], timeout: float | None, began: float) -> None:
         """Wait for a message of the workers of some lanes, or for the death of one of them."""
@@ -271,7 +280,7 @@ class Team:
 
     def _late(self, lane: int, timeout: float | None) -> WorkerTimeoutError:
         member = self._members[lane % self._workers]
-        if not member.receiver.page.ready:
+        if not member.receiver.page.ready_ns:
             doing = "It is still starting"
         else:
             stacks = member.stacks()

@@ -34,6 +34,7 @@ class ThreadTeam:
     copies = 0
     received_bytes = 0
     restarted = 0
+    start_s = 0.0
 
     def __init__(self, job: Job, workers: int, prefetch: int) -> None:
         self._job, self._workers, self._prefetch = job, workers, prefetch
