@@ -78,13 +78,13 @@ class Receiver:
 
     def drain(self) -> None:
         """Take in every message that is in the pipe; does not wait."""
-        while True:
+        more = True
+        while more:
             try:
                 chunk = os.read(self.data, _READ_BYTES)
             except BlockingIOError:
                 return
-            if not chunk:
-                return
+            more = len(chunk) == _READ_BYTES
             chunk = self._rest + chunk
             view, at = memoryview(chunk), 0
             while at + _HEAD_SIZE <= len(chunk):
@@ -178,25 +178,26 @@ class Receiver:
         if not flags & IN_SLOT:
             self.bytes += len(body)
             return copy_frame(body, tail, buffers) if buffers else pickle.loads(body)
-        ticket, block, size, total = SLOT.unpack(body)
+        ticket, block, size, total = SLOT.unpack_from(body)
         self.bytes += size
-        if not message.buffers:
+        frame = memoryview(self._arena[block]) if block else body[SLOT.size :]
+        if not buffers:
             try:
-                return load_frame(memoryview(self._arena[block])[:size], 0, 0)
+                return pickle.loads(frame[:size])
             finally:
                 self._credit(ticket)
         held = len(self._leased) >= self._spare or (self._leased and sum(self._leased.values()) + total > self._most)
         if held or total > self._most:
             self.copies += 1
             try:
-                return copy_frame(memoryview(self._arena[block]), message.tail, message.buffers, self._whole)
+                return copy_frame(frame, tail, buffers, self._whole)
             finally:
                 self._credit(ticket)
         self._leased[ticket] = total
         hold = _Hold(self, ticket)
-        return load_frame(
-            self._lease(block, hold), message.tail, message.buffers, lambda other: self._lease(other, hold)
-        )
+        if block:
+            frame = self._lease(block, hold)
+        return load_frame(frame, tail, buffers, lambda other: self._lease(other, hold))
 
     def _whole(self, block: int) -> memoryview:
         return memoryview(self._arena[block])

@@ -20,6 +20,7 @@ __all__ = ["ChannelClosed", "Sender"]
 _PACKED = 1 << 14
 _READ_BYTES = 1 << 16
 _HEAD_SIZE = HEAD.size
+_LEFT_BYTES = HEAD.size + SLOT.size
 _BELL = HEAD.pack(HEAD.size, Kind.BELL, 0, 0, 0, 0, 0, 0)
 
 
@@ -231,20 +232,27 @@ class Sender:
         self._close_pack()
         self.builder.collect()
         found = self.builder.find(frame.buffers)
+        places = [None if place is None else place[:2] for place in found]
         built = {place[2] for place in found if place is not None}
         own = size - sum(frame.buffers[at].nbytes for at, place in enumerate(found) if place is not None)
         ticket = self._ticket(own)
         if ticket is None:
             return False
-        block = self._block(ticket, own)
-        tail = frame.write_to(block.memory, [None if place is None else place[:2] for place in found] or None)
+        offset, inline = 0, b""
+        if built and len(found) == sum(map(bool, found)) and own + _LEFT_BYTES + len(state) < MAX_MESSAGE:
+            rest = bytearray(own)  # the table and the pickle alone
+            tail, inline = frame.write_to(memoryview(rest), places), bytes(rest)
+        else:
+            block = self._block(ticket, own)
+            tail, offset = frame.write_to(block.memory, places), block.offset
         for other in built:
             other.users += 1
             self._hand_over(ticket, other)
+        self._tell_blocks()
         total = sum(each.capacity for each in self._used[ticket])
-        length = HEAD.size + SLOT.size + len(state)
-        head = HEAD.pack(length, kind, flags | IN_SLOT, len(frame.buffers), lane, epoch, len(state), tail)
-        self._write(head + SLOT.pack(ticket, block.offset, size, total) + state)
+        body = SLOT.pack(ticket, offset, size, total) + inline + state
+        length = _HEAD_SIZE + len(body)
+        self._write(HEAD.pack(length, kind, flags | IN_SLOT, len(frame.buffers), lane, epoch, len(state), tail) + body)
         if built:
             self.builder.sent(list(built))
         return True
