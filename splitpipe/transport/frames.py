@@ -82,7 +82,7 @@ class Frame(NamedTuple):
     """An object made ready to be sent.
 
     Attributes:
-        packed: the pickle.
+        packed: the pickle, and whatever is to stand behind it.
         buffers: the memory beside it.
     """
 
@@ -95,6 +95,10 @@ class Frame(NamedTuple):
         for raw in self.buffers:
             size += _PLACE.size + _rounded(raw.nbytes)
         return size
+
+    def end(self, table: int) -> int:
+        """Return where in the frame it ends, if its table begins at `table`."""
+        return table + _PLACE.size * len(self.buffers) + len(self.packed)
 
     def write_to(self, target: memoryview, built: Sequence[tuple[int, int] | None] = ()) -> int:
         """Copy the frame into `target`, the one copy of its way; return where its table begins.

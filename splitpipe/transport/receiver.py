@@ -151,7 +151,7 @@ class Receiver:
         cells, seen, pack = self.page.cells, self._seen, self._pack
         until = time.monotonic_ns() + SOON_NS
         while time.monotonic_ns() < until:
-            if cells[SENT] != seen or (pack is not None and pack.has_news()):
+            if cells[SENT] > seen or (pack is not None and pack.has_news()):
                 return True
         self.comes_soon = False
         return False
@@ -172,18 +172,16 @@ class Receiver:
 
     def open(self, message: Message) -> Any:
         """Return the object of a message; arrays may be views of shared memory, which comes back when they die."""
-        _, flags, buffers, _, _, state_bytes, tail, body = message
-        if state_bytes:
-            body = body[: len(body) - state_bytes]
+        _, flags, buffers, _, _, _, tail, body = message
         if not flags & IN_SLOT:
             self.bytes += len(body)
             return copy_frame(body, tail, buffers) if buffers else pickle.loads(body)
         ticket, block, size, total = SLOT.unpack_from(body)
         self.bytes += size
-        frame = memoryview(self._arena[block]) if block else body[SLOT.size :]
+        frame = self._frame(message)
         if not buffers:
             try:
-                return pickle.loads(frame[:size])
+                return pickle.loads(frame)
             finally:
                 self._credit(ticket)
         held = len(self._leased) >= self._spare or (self._leased and sum(self._leased.values()) + total > self._most)
@@ -198,6 +196,21 @@ class Receiver:
         if block:
             frame = self._lease(block, hold)
         return load_frame(frame, tail, buffers, lambda other: self._lease(other, hold))
+
+    def state(self, message: Message) -> str:
+        """Return the state of a message's lane after its item, as JSON; empty if it keeps none.
+
+        To be asked for before `open`, which may give the memory back.
+        """
+        frame = self._frame(message)
+        return bytes(frame[len(frame) - message.state_bytes :]).decode()
+
+    def _frame(self, message: Message) -> memoryview:
+        """Return the frame of a message."""
+        if not message.flags & IN_SLOT:
+            return message.body
+        _, block, size, _ = SLOT.unpack_from(message.body)
+        return memoryview(self._arena[block])[:size] if block else message.body[SLOT.size :]
 
     def _whole(self, block: int) -> memoryview:
         return memoryview(self._arena[block])

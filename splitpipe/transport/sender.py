@@ -151,11 +151,13 @@ class Sender:
             MemoryError: there is no shared memory for it.
         """
         # What nearly every small item takes, written out: a call more would cost a tenth of it.
+        if state:
+            frame = Frame(frame.packed + state, frame.buffers)
         packed, buffers = frame
         size = frame.size() if buffers else len(packed)
-        length = _HEAD_SIZE + size + len(state)
+        length = _HEAD_SIZE + size
         if length > _PACKED or not self._packs:
-            return self._send_in_slot(kind, frame, size, lane, epoch, flags, state)
+            return self._send_in_slot(kind, frame, size, lane, epoch, flags, len(state))
         pack = self._pack
         if pack is None or pack.at + length > PACK_BYTES or monotonic_ns() > pack.until:
             pack = self._open_pack()
@@ -168,8 +170,6 @@ class Sender:
         else:
             memory[body : body + size] = packed
             tail = 0
-        if state:
-            memory[body + size : end] = state
         HEAD.pack_into(memory, at, length, kind, flags, len(buffers), lane, epoch, len(state), tail)
         pack.at = pack.cells[0] = end  # the commit
         with self._fence:
@@ -227,7 +227,7 @@ class Sender:
         self._arena.removed.clear()
 
     def _send_in_slot(
-        self, kind: int, frame: Frame, size: int, lane: int, epoch: int, flags: int, state: bytes
+        self, kind: int, frame: Frame, size: int, lane: int, epoch: int, flags: int, state_bytes: int
     ) -> bool:
         self._close_pack()
         self.builder.collect()
@@ -239,7 +239,7 @@ class Sender:
         if ticket is None:
             return False
         offset, inline = 0, b""
-        if built and len(found) == sum(map(bool, found)) and own + _LEFT_BYTES + len(state) < MAX_MESSAGE:
+        if built and all(found) and own + _LEFT_BYTES < MAX_MESSAGE:
             rest = bytearray(own)  # the table and the pickle alone
             tail, inline = frame.write_to(memoryview(rest), places), bytes(rest)
         else:
@@ -250,9 +250,9 @@ class Sender:
             self._hand_over(ticket, other)
         self._tell_blocks()
         total = sum(each.capacity for each in self._used[ticket])
-        body = SLOT.pack(ticket, offset, size, total) + inline + state
-        length = _HEAD_SIZE + len(body)
-        self._write(HEAD.pack(length, kind, flags | IN_SLOT, len(frame.buffers), lane, epoch, len(state), tail) + body)
+        body = SLOT.pack(ticket, offset, frame.end(tail), total) + inline
+        length, buffers = _HEAD_SIZE + len(body), len(frame.buffers)
+        self._write(HEAD.pack(length, kind, flags | IN_SLOT, buffers, lane, epoch, state_bytes, tail) + body)
         if built:
             self.builder.sent(list(built))
         return True
@@ -267,11 +267,6 @@ class Sender:
         self._close_pack()
 
     def _write(self, message: bytes) -> None:
-        if len(message) > MAX_MESSAGE:
-            raise ValueError(
-                f"the state of a lane is at most {MAX_MESSAGE - HEAD.size - SLOT.size} bytes as JSON, and got "
-                f"{len(message) - HEAD.size - SLOT.size}: keep only the place in current_lane().state"
-            )
         try:
             os.write(self._data, message)
         except BrokenPipeError:
