@@ -19,7 +19,6 @@ __all__ = [
     "LANE_ASKED",
     "MAX_MESSAGE",
     "SLOT",
-    "STATE_IN_SLOT",
     "WORD",
     "Control",
     "Kind",
