@@ -115,39 +115,49 @@ class _Worker:
         every = list(lanes)
         try:
             while lanes:
-                if self._sender.stopped() or not self._step(lanes):
+                if not self._send_items(lanes):
                     return False
             return True
         finally:
             for lane in every:
                 self._close(lane.run)
 
-    def _step(self, lanes: deque[_Lane]) -> bool:
-        """Send the next item of the lane whose turn it is; return whether the epoch goes on."""
-        lane = lanes[0]
-        run = lane.run
-        if self._draws:
-            self._take_over(lane)
-        try:
-            item = run.step()
-            if item is not NOTHING_LEFT:
-                if len(lanes) > 1:
-                    lanes.rotate(-1)
+    def _send_items(self, lanes: deque[_Lane]) -> bool:
+        """Send items of the lanes in turn until one of them ends or fails; return whether the epoch goes on."""
+        sender, draws, several = self._sender, self._draws, len(lanes) > 1
+        while not sender.stopped():
+            lane = lanes[0]
+            run = lane.run
+            if draws:
+                self._take_over(lane)
+            try:
+                item = run.step()
+            except BaseException as exc:  # noqa: BLE001  whatever the user's generator raises goes to the main process
+                return self._source_failed(exc, lanes)
+            if item is NOTHING_LEFT:
+                lanes.popleft()
+                sender.tell(Kind.END, lane.index, lane.epoch, LANE_ASKED if run.inside.asked else 0)
+                return True
+            if several:
+                lanes.rotate(-1)
+            try:
                 flags = LANE_ASKED if run.inside.asked else 0
                 state = run.state() if run.lane.state else b""
-                return self._sender.send(_ITEM, self._frame(item, run), lane.index, lane.epoch, flags, state)
-            lanes.popleft()
-            self._sender.tell(Kind.END, lane.index, lane.epoch, LANE_ASKED if run.inside.asked else 0)
-            return True
-        except ChannelClosed:
-            raise
-        except Exception as exc:  # noqa: BLE001  whatever the user's generator raises goes to the main process
-            if not isinstance(exc, ItemError) and run.goes_on():
-                lanes.rotate(-1)
-                return self._fail(exc, self._where(run), run.lane.index, run.lane.epoch, Kind.SKIP)
-            return self._fail(exc, self._where(run), run.lane.index, run.lane.epoch)
-        except BaseException as exc:  # noqa: BLE001  and what ends a process ends the lane
-            return self._fail(exc, self._where(run), run.lane.index, run.lane.epoch)
+                if not sender.send(_ITEM, self._frame(item, run), lane.index, lane.epoch, flags, state):
+                    return False
+            except Exception as exc:  # noqa: BLE001  what cannot be sent is told of instead
+                return self._fail(exc, self._where(run), lane.index, lane.epoch)
+        return False
+
+    def _source_failed(self, exc: BaseException, lanes: deque[_Lane]) -> bool:
+        """Tell of an exception of the user's generator; return whether the epoch goes on."""
+        if isinstance(exc, ChannelClosed):
+            raise exc
+        lane = lanes[0]
+        if isinstance(exc, Exception) and lane.run.goes_on():
+            lanes.rotate(-1)
+            return self._fail(exc, self._where(lane.run), lane.index, lane.epoch, Kind.SKIP)
+        return self._fail(exc, self._where(lane.run), lane.index, lane.epoch)
 
     def _take_over(self, lane: _Lane) -> None:
         """Set the global random generators to the states that `lane` left them in."""
