@@ -296,23 +296,27 @@ class MpQItr(Generic[T]):
         tally, workers = self._tally.with_crew(self._crew), self._crew_stats()
         rate = 1 / elapsed if elapsed else 0.0
         return PipelineStats(
-            self._places.epoch, tally.items, tally.skipped, tally.bytes, tally.copies, tally.restarted, tally.wait_s,
-            elapsed, tally.items * rate, tally.bytes * rate, waited, workers, self._verdict(workers),
+            self._places.epoch, tally.items, tally.skipped, tally.bytes, tally.copies, tally.restarted, tally.start_s,
+            tally.wait_s, elapsed, tally.items * rate, tally.bytes * rate, waited, workers, self._verdict(workers),
         )  # fmt: skip
 
     def _elapsed(self) -> float:
         return self._ended_s + (0.0 if self._began is None else time.perf_counter() - self._began)
 
     def _waited(self) -> float:
-        elapsed = self._elapsed()
-        return min(1.0, self._tally.with_crew(self._crew).wait_s / elapsed) if elapsed else 0.0
+        tally = self._tally.with_crew(self._crew)
+        elapsed = self._elapsed() - tally.start_s
+        return min(1.0, tally.wait_s / elapsed) if elapsed > 0 else 0.0
 
     def _crew_stats(self) -> tuple[WorkerStats, ...]:
         return tuple(WorkerStats.of(member) for member in self._crew.members) if self._crew is not None else ()
 
     def _verdict(self, workers: tuple[WorkerStats, ...] | None = None) -> str:
         workers = self._crew_stats() if workers is None else workers
-        return verdict(self._waited(), self._elapsed(), workers, cores=usable_cores(), ordered=self._ordered)
+        threads = self._workers if self._options.start == "thread" else 0
+        return verdict(
+            self._waited(), self._elapsed(), workers, threads=threads, cores=usable_cores(), ordered=self._ordered
+        )
 
     def close(self) -> None:
         """End the workers, in a few seconds at most; items that you hold stay valid. May be called again."""

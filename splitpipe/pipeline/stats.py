@@ -17,7 +17,7 @@ _TOO_SHORT_S = 0.05
 
 @dataclass(frozen=True)
 class WorkerStats:
-    """What one worker process did since it was started. The three shares add up to 1.
+    """What one worker process did since it had started. The three shares add up to 1.
 
     Attributes:
         worker: its number.
@@ -40,10 +40,10 @@ class WorkerStats:
     @classmethod
     def of(cls, member: Member) -> WorkerStats:
         """Return what a worker did."""
-        lived, blocked, starved = member.figures()
-        busy = max(0.0, lived - blocked - starved)
+        there, blocked, starved = member.figures()
+        busy, whole = max(0.0, there - blocked - starved), there or 1.0
         return cls(
-            member.number, member.process.pid, busy / lived, blocked / lived, starved / lived, member.receiver.queued,
+            member.number, member.process.pid, busy / whole, blocked / whole, starved / whole, member.receiver.queued,
             member.memory_bytes(),
         )  # fmt: skip
 
@@ -59,11 +59,12 @@ class PipelineStats:
         received_bytes: how many bytes of items came from the workers; 0 with `workers=0` and threads.
         copies: how many items were copied out of shared memory because the consumer kept many of them.
         restarted: how many dead workers were replaced.
-        wait_s: how many seconds the consumer spent waiting for items.
+        start_s: how many seconds passed until the workers had started and the first item was there.
+        wait_s: how many seconds the consumer spent waiting for items after that.
         elapsed_s: how many seconds passed in epochs, from the start of each to its end or to now.
         items_per_s: items in each of those seconds.
         bytes_per_s: bytes in each of those seconds.
-        waited: share of those seconds in which the consumer waited.
+        waited: share of those seconds, but for `start_s`, in which the consumer waited.
         workers: what each worker process did; empty with `workers=0` and threads.
         verdict: who is the bottleneck, and what to change, in words.
     """
@@ -74,6 +75,7 @@ class PipelineStats:
     received_bytes: int
     copies: int
     restarted: int
+    start_s: float
     wait_s: float
     elapsed_s: float
     items_per_s: float
@@ -83,13 +85,16 @@ class PipelineStats:
     verdict: str
 
 
-def verdict(waited: float, elapsed_s: float, workers: tuple[WorkerStats, ...], *, cores: int, ordered: bool) -> str:
+def verdict(
+    waited: float, elapsed_s: float, workers: tuple[WorkerStats, ...], *, threads: int, cores: int, ordered: bool
+) -> str:
     """Return who is the bottleneck, and what to change.
 
     Args:
         waited: share of the time in which the consumer waited.
         elapsed_s: the time, in seconds.
         workers: what the worker processes did.
+        threads: how many threads do their work, if they are none.
         cores: how many cores may be used.
         ordered: whether items are taken from the lanes in turn.
     """
@@ -97,6 +102,11 @@ def verdict(waited: float, elapsed_s: float, workers: tuple[WorkerStats, ...], *
         return "too early to tell"
     if waited < _LITTLE:
         return f"the consumer is the bottleneck: it waited {waited:.0%} of the time. To be faster, make the loop faster"
+    if threads:
+        return (
+            f"the {threads} threads are the bottleneck: the consumer waited {waited:.0%} of the time. More of them help "
+            "if they wait for something; if they compute, processes do"
+        )
     if not workers:
         return f"making items takes {waited:.0%} of the time: worker processes would do it beside the loop"
     busy = sum(worker.busy for worker in workers) / len(workers)

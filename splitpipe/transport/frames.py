@@ -123,35 +123,46 @@ class Frame(NamedTuple):
         return at
 
 
+class _Sink:
+    """What a pickler takes for a file; it writes once, unless the pickle is long."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self.write = write
+
+
+_NO_BUFFERS: list[memoryview] = []
+_new, _modules, _registry = tuple.__new__, sys.modules, copyreg.dispatch_table
+
+
 class Serializer:
     """Makes frames of objects, one after the other; what it needs for that is kept."""
 
     def __init__(self) -> None:
-        self._file = io.BytesIO()
+        self._written: list[bytes] = []
         self._taken: list[pickle.PickleBuffer] = []
         self._registered, self._knows_torch = -1, False
-        self._pickler = _Pickler(self._file, protocol=5, buffer_callback=self._taken.append)
+        self._pickler = _Pickler(_Sink(self._written.append), protocol=5, buffer_callback=self._taken.append)
 
     def frame(self, item: Any) -> Frame:
         """Return `item` as a frame; raises whatever its pickling does."""
-        file, taken = self._file, self._taken
-        if (not self._knows_torch and "torch" in sys.modules) or len(copyreg.dispatch_table) != self._registered:
+        written, taken = self._written, self._taken
+        if len(_registry) != self._registered or (not self._knows_torch and "torch" in _modules):
             self._learn()
-        taken.clear()
         try:
             self._pickler.dump(item)
-            packed = file.getvalue()
+            packed = written[0] if len(written) == 1 else b"".join(written)
+            # `new`, for Frame(...) would take twice as long.
+            return _new(Frame, (packed, [buffer.raw() for buffer in taken] if taken else _NO_BUFFERS))
         except (pickle.PicklingError, AttributeError, TypeError):
             taken.clear()
             again = io.BytesIO()
             _ByValue(again, protocol=5, buffer_callback=taken.append).dump(item)
-            packed = again.getvalue()
+            return Frame(again.getvalue(), [buffer.raw() for buffer in taken])
         finally:
-            # The pickler is not to hold the item, nor the file what an interrupted one left.
+            # Nothing is to hold the item, and nothing of an interrupted one is to be left.
             self._pickler.clear_memo()
-            file.seek(0)
-            file.truncate()
-        return Frame(packed, [buffer.raw() for buffer in taken] if taken else [])
+            written.clear()
+            taken.clear()
 
     def _learn(self) -> None:
         """Take in what was registered or imported since."""

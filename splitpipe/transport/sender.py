@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import select
 from collections import deque
+from time import monotonic_ns
 
 from splitpipe.transport.arena import Arena, Block
 from splitpipe.transport.building import Builder
 from splitpipe.transport.frames import Frame
 from splitpipe.transport.messages import HEAD, IN_SLOT, MAX_MESSAGE, SLOT, WORD, Control, Kind
 from splitpipe.transport.pack import PACK_BYTES, PackWriter
-from splitpipe.transport.page import Page, fence, memory_is_ordered
+from splitpipe.transport.page import WAITING, Page, make_fence, memory_is_ordered
 
 __all__ = ["ChannelClosed", "Sender"]
 
 # Items up to this size go into packs, and are copied out of them: less work than to lease and return a block.
 _PACKED = 1 << 14
 _READ_BYTES = 1 << 16
+_HEAD_SIZE = HEAD.size
 _BELL = HEAD.pack(HEAD.size, Kind.BELL, 0, 0, 0, 0, 0, 0)
 
 
@@ -54,6 +56,7 @@ class Sender:
         self._out = 0  # bytes of blocks under way or held by the consumer
         self._pack: PackWriter | None = None
         self._packs = memory_is_ordered()
+        self._fence, self._cells = make_fence(), self.page.cells
         os.set_blocking(control, False)
         self._readable = select.poll()
         self._readable.register(control, select.POLLIN)
@@ -132,7 +135,7 @@ class Sender:
             self.page.end_wait()
         return self._free.popleft()
 
-    def send(self, kind: Kind, frame: Frame, *, lane: int, epoch: int, flags: int = 0, state: bytes = b"") -> bool:
+    def send(self, kind: int, frame: Frame, lane: int, epoch: int, flags: int = 0, state: bytes = b"") -> bool:
         """Send an object, waiting for room; return False if meanwhile the epoch was given up.
 
         Args:
@@ -146,30 +149,32 @@ class Sender:
         Raises:
             MemoryError: there is no shared memory for it.
         """
-        if frame.buffers:
-            size = frame.size()
-            if size > _PACKED:
-                return self._send_in_slot(kind, frame, size, lane, epoch, flags, state)
-        else:
-            size = len(frame.packed)
-        length = HEAD.size + size + len(state)
+        # What nearly every small item takes, written out: a call more would cost a tenth of it.
+        packed, buffers = frame
+        size = frame.size() if buffers else len(packed)
+        length = _HEAD_SIZE + size + len(state)
         if length > _PACKED or not self._packs:
             return self._send_in_slot(kind, frame, size, lane, epoch, flags, state)
         pack = self._pack
-        if pack is None or not pack.has_room(length):
+        if pack is None or pack.at + length > PACK_BYTES or monotonic_ns() > pack.until:
             pack = self._open_pack()
             if pack is None:
                 return False
         memory, at = pack.memory, pack.at
-        body = at + HEAD.size
-        tail = frame.write_to(memory[body : body + size]) if frame.buffers else 0
-        if not frame.buffers:
-            memory[body : body + size] = frame.packed
+        body, end = at + _HEAD_SIZE, at + length
+        if buffers:
+            tail = frame.write_to(memory[body : body + size])
+        else:
+            memory[body : body + size] = packed
+            tail = 0
         if state:
-            memory[body + size : at + length] = state
-        HEAD.pack_into(memory, at, length, kind, flags, len(frame.buffers), lane, epoch, len(state), tail)
-        pack.commit(length)
-        self._ring()
+            memory[body + size : end] = state
+        HEAD.pack_into(memory, at, length, kind, flags, len(buffers), lane, epoch, len(state), tail)
+        pack.at = pack.cells[0] = end  # the commit
+        with self._fence:
+            pass
+        if self._cells[WAITING]:
+            self._ring()
         return True
 
     def _open_pack(self) -> PackWriter | None:
@@ -186,15 +191,16 @@ class Sender:
         if self._pack is not None:
             self._pack.close()
             self._pack = None
-            self._ring()
+            with self._fence:
+                pass
+            if self.page.waiting:
+                self._ring()
 
     def _ring(self) -> None:
-        """Wake the main process, if it waits for what was just committed."""
-        fence()
-        if self.page.waiting:
-            # Unsaid before the bell, for after it the main process may be waiting again.
-            self.page.waiting = False
-            self._write(_BELL)
+        """Wake the main process."""
+        # Unsaid before the bell, for after it the main process may be waiting again.
+        self.page.waiting = False
+        self._write(_BELL)
 
     def _block(self, ticket: int, size: int) -> Block:
         """Return a block for a ticket; the main process is told of it."""
@@ -220,7 +226,7 @@ class Sender:
         self._arena.removed.clear()
 
     def _send_in_slot(
-        self, kind: Kind, frame: Frame, size: int, lane: int, epoch: int, flags: int, state: bytes
+        self, kind: int, frame: Frame, size: int, lane: int, epoch: int, flags: int, state: bytes
     ) -> bool:
         self._close_pack()
         self.builder.collect()
@@ -243,7 +249,7 @@ class Sender:
             self.builder.sent(list(built))
         return True
 
-    def tell(self, kind: Kind, *, lane: int, epoch: int, flags: int = 0) -> None:
+    def tell(self, kind: Kind, lane: int, epoch: int, flags: int = 0) -> None:
         """Send a message without an object."""
         self._close_pack()
         self._write(HEAD.pack(HEAD.size, kind, flags, 0, lane, epoch, 0, 0))
@@ -262,6 +268,7 @@ class Sender:
             os.write(self._data, message)
         except BrokenPipeError:
             raise ChannelClosed from None
+        self.page.count_sent()
 
 
 def _about_block(kind: Kind, ticket: int, offset: int, size: int) -> bytes:

@@ -29,6 +29,8 @@ __all__ = ["DUMP_SIGNAL", "run"]
 
 logger = logging.getLogger(__name__)
 
+_ITEM = int(Kind.ITEM)  # an int is compared and packed in a third of the time
+
 # Asks a worker for the stacks of its threads; a real-time signal, for nobody else to use it.
 DUMP_SIGNAL = getattr(signal, "SIGRTMIN", 34) + 7
 
@@ -66,9 +68,10 @@ class _Worker:
         self._job_fd: int = config["job"]
         self._job = job
         self._began = False
+        self._draws = True
         self._wholly: _Lane | None = None  # the lane whose state the global random generators are in
         provide(self._sender.builder)
-        self._sender.page.ready = True
+        self._sender.page.get_ready()
 
     def serve(self) -> None:
         completed, epoch = False, -1
@@ -96,6 +99,7 @@ class _Worker:
             if self._job.init is not None:
                 self._job.init(self._number)
             self._began = True
+            self._draws = self._job.draws
         return self._job
 
     def _run_of(self, job: Job, place: Place, epoch: int) -> LaneRun:
@@ -122,15 +126,18 @@ class _Worker:
         """Send the next item of the lane whose turn it is; return whether the epoch goes on."""
         lane = lanes[0]
         run = lane.run
-        self._take_over(lane)
+        if self._draws:
+            self._take_over(lane)
         try:
             item = run.step()
             if item is not NOTHING_LEFT:
                 if len(lanes) > 1:
                     lanes.rotate(-1)
-                return self._send(run, self._frame(item, run))
+                flags = LANE_ASKED if run.inside.asked else 0
+                state = run.state() if run.lane.state else b""
+                return self._sender.send(_ITEM, self._frame(item, run), lane.index, lane.epoch, flags, state)
             lanes.popleft()
-            self._sender.tell(Kind.END, lane=run.lane.index, epoch=run.lane.epoch, flags=run.asked and LANE_ASKED)
+            self._sender.tell(Kind.END, lane.index, lane.epoch, LANE_ASKED if run.inside.asked else 0)
             return True
         except ChannelClosed:
             raise
@@ -144,8 +151,6 @@ class _Worker:
 
     def _take_over(self, lane: _Lane) -> None:
         """Set the global random generators to the states that `lane` left them in."""
-        if self._job is None or not self._job.draws:
-            return
         if self._wholly is lane:
             lane.randomness.stay()
             return
@@ -153,12 +158,6 @@ class _Worker:
             self._wholly.randomness.leave()
         lane.randomness.enter()
         self._wholly = lane
-
-    def _send(self, run: LaneRun, frame: Frame, kind: Kind = Kind.ITEM) -> bool:
-        lane = run.lane
-        flags = LANE_ASKED if run.asked else 0
-        state = run.state() if lane.state else b""
-        return self._sender.send(kind, frame, lane=lane.index, epoch=lane.epoch, flags=flags, state=state)
 
     def _frame(self, item: Any, run: LaneRun) -> Frame:
         try:
@@ -176,7 +175,7 @@ class _Worker:
     def _fail(self, exc: BaseException, where: str, lane: int, epoch: int, kind: Kind = Kind.ERROR) -> bool:
         """Send an exception; return whether the epoch goes on."""
         frame = self._serializer.frame(capture(exc, where))
-        return self._sender.send(kind, frame, lane=lane, epoch=epoch) and kind is Kind.SKIP
+        return self._sender.send(kind, frame, lane, epoch) and kind is Kind.SKIP
 
     def _close(self, run: LaneRun) -> None:
         try:
@@ -191,6 +190,7 @@ class _Lane:
 
     def __init__(self, run: LaneRun) -> None:
         self.run = run
+        self.index, self.epoch = run.lane.index, run.lane.epoch
         self.randomness = GlobalRandomness(run.lane)
 
 

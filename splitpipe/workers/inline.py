@@ -20,6 +20,7 @@ class InlineTeam:
     copies = 0
     received_bytes = 0
     restarted = 0
+    start_s = 0.0
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -50,7 +51,7 @@ class InlineTeam:
             item = Skipped(exc)
         finally:
             self.wait_s += time.monotonic() - began
-        places.asked |= run.asked
+        places.asked |= run.inside.asked
         if item is NOTHING_LEFT:
             places.ended(lane)
         else:

@@ -31,22 +31,21 @@ class Member:
 
     Attributes:
         dead: whether the process has ended.
-        began: when it was started, by `time.monotonic`.
     """
 
     def __init__(self, number: int, process: WorkerProcess, receiver: Receiver, words: int) -> None:
         self.number, self.process, self.receiver = number, process, receiver
         self._words = words
         self.dead = False
-        self.began = time.monotonic()
 
     def next(self, epoch: int) -> Message | None:
         """Return its next message of this epoch, if it is there; older ones are dropped."""
+        receiver = self.receiver
         while True:
-            message = self.receiver.next()
+            message = receiver.next()
             if message is None or message.epoch == epoch:
                 return message
-            self.receiver.discard(message)
+            receiver.discard(message)
 
     def explain(self, waited_for: str, kills: int) -> WorkerDiedError:
         """Return the error that tells of its death."""
@@ -80,9 +79,10 @@ class Member:
         return resident
 
     def figures(self) -> tuple[float, float, float]:
-        """Return for how many seconds it has lived, was blocked for want of room, and idle between epochs."""
-        blocked, idle = self.receiver.page.waits()
-        return time.monotonic() - self.began, blocked, idle
+        """Return for how many seconds it was there, blocked for want of room, and idle between epochs."""
+        page = self.receiver.page
+        there = (time.monotonic_ns() - page.ready_ns) / 1e9 if page.ready_ns else 0.0
+        return there, *page.waits()
 
     def close(self) -> None:
         """Give all descriptors back; the process has ended, and is closed by `stop_processes`."""

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from splitpipe.transport import Kind, Sender
+from splitpipe.transport import Sender
 from splitpipe.transport.frames import Frame, Serializer
 from splitpipe.workers.job import Job
 from splitpipe.workers.lanes import LaneRun
@@ -109,9 +109,9 @@ class TracedSender(Sender):
         self._trace.add("wait for room", began, time.monotonic_ns())
         return ticket
 
-    def send(self, kind: Kind, frame: Frame, *, lane: int, epoch: int, flags: int = 0, state: bytes = b"") -> bool:
+    def send(self, kind: int, frame: Frame, lane: int, epoch: int, flags: int = 0, state: bytes = b"") -> bool:
         """Do as `Sender.send`."""
         began = time.monotonic_ns()
-        sent = super().send(kind, frame, lane=lane, epoch=epoch, flags=flags, state=state)
+        sent = super().send(kind, frame, lane, epoch, flags, state)
         self._trace.add("send", began, time.monotonic_ns(), lane=lane, bytes=frame.size())
         return sent
