@@ -104,7 +104,7 @@ def verdict(
         return f"the consumer is the bottleneck: it waited {waited:.0%} of the time. To be faster, make the loop faster"
     if threads:
         return (
-            f"the {threads} threads are the bottleneck: the consumer waited {waited:.0%} of the time. More of them help "
+            f"the {threads} threads are the bottleneck: the consumer waited {waited:.0%} of the time. More help "
             "if they wait for something; if they compute, processes do"
         )
     if not workers:

@@ -11,7 +11,7 @@ import io
 import pickle
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
@@ -82,45 +82,52 @@ class Frame(NamedTuple):
     """An object made ready to be sent.
 
     Attributes:
-        packed: the pickle.
+        packed: the pickle, and whatever is to stand behind it.
         buffers: the memory beside it.
     """
 
     packed: bytes
     buffers: list[memoryview]
 
-    def tail(self) -> int:
-        """Return where in the frame the table and the pickle begin, if all buffers lie in it."""
-        return sum(-(-raw.nbytes // ALIGNMENT) * ALIGNMENT for raw in self.buffers)
-
     def size(self) -> int:
         """Return how many bytes the frame takes, if all buffers lie in it."""
-        return self.tail() + _PLACE.size * len(self.buffers) + len(self.packed)
+        size = len(self.packed)
+        for raw in self.buffers:
+            size += _PLACE.size + _rounded(raw.nbytes)
+        return size
 
-    def write_to(self, target: memoryview, built: list[tuple[int, int] | None] | None = None) -> int:
+    def end(self, table: int) -> int:
+        """Return where in the frame it ends, if its table begins at `table`."""
+        return table + _PLACE.size * len(self.buffers) + len(self.packed)
+
+    def write_to(self, target: memoryview, built: Sequence[tuple[int, int] | None] = ()) -> int:
         """Copy the frame into `target`, the one copy of its way; return where its table begins.
 
         Args:
             target: no more than `size()` bytes are needed.
-            built: for each buffer the block and the place in it where it lies already, or None.
+            built: for each buffer the block and the place in it where it lies already, or None; empty for none.
         """
-        if not self.buffers:
-            target[: len(self.packed)] = self.packed
-            return 0
-        places = []
-        at = 0
-        for number, raw in enumerate(self.buffers):
+        packed, buffers = self
+        table = 0
+        for number, raw in enumerate(buffers):
+            if not built or built[number] is None:
+                table += _rounded(raw.nbytes)
+        entry, at = table, 0
+        for number, raw in enumerate(buffers):
             length = raw.nbytes
             there = built[number] if built else None
             if there is None:
                 target[at : at + length] = raw
-                places.append(_PLACE.pack(0, at, length))
-                at += -(-length // ALIGNMENT) * ALIGNMENT
-            else:
-                places.append(_PLACE.pack(*there, length))
-        rest = b"".join([*places, self.packed])
-        target[at : at + len(rest)] = rest
-        return at
+                there = 0, at
+                at += _rounded(length)
+            _PLACE.pack_into(target, entry, *there, length)
+            entry += _PLACE.size
+        target[entry : entry + len(packed)] = packed
+        return table
+
+
+def _rounded(length: int) -> int:
+    return (length + ALIGNMENT - 1) & -ALIGNMENT
 
 
 class _Sink:

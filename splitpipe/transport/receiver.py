@@ -78,13 +78,13 @@ class Receiver:
 
     def drain(self) -> None:
         """Take in every message that is in the pipe; does not wait."""
-        while True:
+        more = True
+        while more:
             try:
                 chunk = os.read(self.data, _READ_BYTES)
             except BlockingIOError:
                 return
-            if not chunk:
-                return
+            more = len(chunk) == _READ_BYTES
             chunk = self._rest + chunk
             view, at = memoryview(chunk), 0
             while at + _HEAD_SIZE <= len(chunk):
@@ -151,7 +151,7 @@ class Receiver:
         cells, seen, pack = self.page.cells, self._seen, self._pack
         until = time.monotonic_ns() + SOON_NS
         while time.monotonic_ns() < until:
-            if cells[SENT] != seen or (pack is not None and pack.has_news()):
+            if cells[SENT] > seen or (pack is not None and pack.has_news()):
                 return True
         self.comes_soon = False
         return False
@@ -172,31 +172,45 @@ class Receiver:
 
     def open(self, message: Message) -> Any:
         """Return the object of a message; arrays may be views of shared memory, which comes back when they die."""
-        _, flags, buffers, _, _, state_bytes, tail, body = message
-        if state_bytes:
-            body = body[: len(body) - state_bytes]
+        _, flags, buffers, _, _, _, tail, body = message
         if not flags & IN_SLOT:
             self.bytes += len(body)
             return copy_frame(body, tail, buffers) if buffers else pickle.loads(body)
-        ticket, block, size, total = SLOT.unpack(body)
+        ticket, block, size, total = SLOT.unpack_from(body)
         self.bytes += size
-        if not message.buffers:
+        frame = self._frame(message)
+        if not buffers:
             try:
-                return load_frame(memoryview(self._arena[block])[:size], 0, 0)
+                return pickle.loads(frame)
             finally:
                 self._credit(ticket)
         held = len(self._leased) >= self._spare or (self._leased and sum(self._leased.values()) + total > self._most)
         if held or total > self._most:
             self.copies += 1
             try:
-                return copy_frame(memoryview(self._arena[block]), message.tail, message.buffers, self._whole)
+                return copy_frame(frame, tail, buffers, self._whole)
             finally:
                 self._credit(ticket)
         self._leased[ticket] = total
         hold = _Hold(self, ticket)
-        return load_frame(
-            self._lease(block, hold), message.tail, message.buffers, lambda other: self._lease(other, hold)
-        )
+        if block:
+            frame = self._lease(block, hold)
+        return load_frame(frame, tail, buffers, lambda other: self._lease(other, hold))
+
+    def state(self, message: Message) -> str:
+        """Return the state of a message's lane after its item, as JSON; empty if it keeps none.
+
+        To be asked for before `open`, which may give the memory back.
+        """
+        frame = self._frame(message)
+        return bytes(frame[len(frame) - message.state_bytes :]).decode()
+
+    def _frame(self, message: Message) -> memoryview:
+        """Return the frame of a message."""
+        if not message.flags & IN_SLOT:
+            return message.body
+        _, block, size, _ = SLOT.unpack_from(message.body)
+        return memoryview(self._arena[block])[:size] if block else message.body[SLOT.size :]
 
     def _whole(self, block: int) -> memoryview:
         return memoryview(self._arena[block])

@@ -20,6 +20,7 @@ __all__ = ["ChannelClosed", "Sender"]
 _PACKED = 1 << 14
 _READ_BYTES = 1 << 16
 _HEAD_SIZE = HEAD.size
+_LEFT_BYTES = HEAD.size + SLOT.size
 _BELL = HEAD.pack(HEAD.size, Kind.BELL, 0, 0, 0, 0, 0, 0)
 
 
@@ -150,11 +151,13 @@ class Sender:
             MemoryError: there is no shared memory for it.
         """
         # What nearly every small item takes, written out: a call more would cost a tenth of it.
+        if state:
+            frame = Frame(frame.packed + state, frame.buffers)
         packed, buffers = frame
         size = frame.size() if buffers else len(packed)
-        length = _HEAD_SIZE + size + len(state)
+        length = _HEAD_SIZE + size
         if length > _PACKED or not self._packs:
-            return self._send_in_slot(kind, frame, size, lane, epoch, flags, state)
+            return self._send_in_slot(kind, frame, size, lane, epoch, flags, len(state))
         pack = self._pack
         if pack is None or pack.at + length > PACK_BYTES or monotonic_ns() > pack.until:
             pack = self._open_pack()
@@ -167,8 +170,6 @@ class Sender:
         else:
             memory[body : body + size] = packed
             tail = 0
-        if state:
-            memory[body + size : end] = state
         HEAD.pack_into(memory, at, length, kind, flags, len(buffers), lane, epoch, len(state), tail)
         pack.at = pack.cells[0] = end  # the commit
         with self._fence:
@@ -226,25 +227,32 @@ class Sender:
         self._arena.removed.clear()
 
     def _send_in_slot(
-        self, kind: int, frame: Frame, size: int, lane: int, epoch: int, flags: int, state: bytes
+        self, kind: int, frame: Frame, size: int, lane: int, epoch: int, flags: int, state_bytes: int
     ) -> bool:
         self._close_pack()
         self.builder.collect()
         found = self.builder.find(frame.buffers)
+        places = [None if place is None else place[:2] for place in found]
         built = {place[2] for place in found if place is not None}
         own = size - sum(frame.buffers[at].nbytes for at, place in enumerate(found) if place is not None)
         ticket = self._ticket(own)
         if ticket is None:
             return False
-        block = self._block(ticket, own)
-        tail = frame.write_to(block.memory, [None if place is None else place[:2] for place in found] or None)
+        offset, inline = 0, b""
+        if built and all(found) and own + _LEFT_BYTES < MAX_MESSAGE:
+            rest = bytearray(own)  # the table and the pickle alone
+            tail, inline = frame.write_to(memoryview(rest), places), bytes(rest)
+        else:
+            block = self._block(ticket, own)
+            tail, offset = frame.write_to(block.memory, places), block.offset
         for other in built:
             other.users += 1
             self._hand_over(ticket, other)
+        self._tell_blocks()
         total = sum(each.capacity for each in self._used[ticket])
-        length = HEAD.size + SLOT.size + len(state)
-        head = HEAD.pack(length, kind, flags | IN_SLOT, len(frame.buffers), lane, epoch, len(state), tail)
-        self._write(head + SLOT.pack(ticket, block.offset, size, total) + state)
+        body = SLOT.pack(ticket, offset, frame.end(tail), total) + inline
+        length, buffers = _HEAD_SIZE + len(body), len(frame.buffers)
+        self._write(HEAD.pack(length, kind, flags | IN_SLOT, buffers, lane, epoch, state_bytes, tail) + body)
         if built:
             self.builder.sent(list(built))
         return True
@@ -259,11 +267,6 @@ class Sender:
         self._close_pack()
 
     def _write(self, message: bytes) -> None:
-        if len(message) > MAX_MESSAGE:
-            raise ValueError(
-                f"the state of a lane is at most {MAX_MESSAGE - HEAD.size - SLOT.size} bytes as JSON, and got "
-                f"{len(message) - HEAD.size - SLOT.size}: keep only the place in current_lane().state"
-            )
         try:
             os.write(self._data, message)
         except BrokenPipeError:

@@ -51,11 +51,12 @@ class InlineTeam:
             item = Skipped(exc)
         finally:
             self.wait_s += time.monotonic() - began
-        places.asked |= run.inside.asked
+        if run.inside.asked:
+            places.asked = True
         if item is NOTHING_LEFT:
             places.ended(lane)
         else:
-            places.passed(lane, run.state().decode())
+            places.passed(lane, run.state().decode() if run.lane.state else "")
             self.delivered += not isinstance(item, Skipped)
         return item
 

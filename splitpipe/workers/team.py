@@ -203,10 +203,11 @@ class Team:
         if kind == _END:
             places.ended(lane)
             return NOTHING_LEFT
+        state = member.receiver.state(message) if state_bytes else ""
         item = member.receiver.open(message)
         if kind == _ERROR:
             raise rebuild(item)
-        places.passed(lane, message.state().decode() if state_bytes else "")
+        places.passed(lane, state)
         if kind == _SKIP:
             return Skipped(rebuild(item))
         self.delivered += 1
