@@ -33,7 +33,8 @@ class Lane:
         tail: what the ranks do with what cannot be shared equally: "drop" it, "pad" it with items from the beginning,
             or be "uneven".
         state: where the generator may keep its place, as plain JSON: what is in it when an item is yielded is saved
-            with that item, and is here again when the epoch is resumed after it.
+            with that item, and is here again when the epoch is resumed after it; keep it small. `rng` is not part of
+            it, and begins anew then.
     """
 
     index: int = 0

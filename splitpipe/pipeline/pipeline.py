@@ -49,8 +49,8 @@ class MpQItr(Generic[T]):
             whether fewer or more do better.
         lanes: how many lanes; by default one per worker, and with "auto" one per core.
         ordered: take items from the lanes in turn; False takes what is there first.
-        prefetch: how many items each worker makes ahead of the consumer; then it waits. Items below 16 KB travel
-            together, and count as one for each millisecond's work.
+        prefetch: how many items each worker makes ahead of the consumer, and up to three more while the consumer holds
+            none; then it waits. Items below 16 KB travel together, and count as one for each millisecond's work.
         max_bytes: how much shared memory all workers together may use; by default a quarter of what is available. One
             item for each is always allowed.
         start: "exec" starts fresh interpreters, which never import your script; "fork" copies this process, which is

@@ -22,7 +22,7 @@ class WorkerStats:
     Attributes:
         worker: its number.
         pid: its process id.
-        busy: share of the time in which it ran the generator, serialised and copied.
+        busy: share of the time in which it ran the generator (computing or waiting), serialised and copied.
         blocked: share in which it waited for room, because the consumer was behind.
         starved: share in which it waited for an epoch to begin.
         queued: how many items it has made that were not asked for yet, as far as they were looked at.
@@ -65,7 +65,7 @@ class PipelineStats:
         items_per_s: items in each of those seconds.
         bytes_per_s: bytes in each of those seconds.
         waited: share of those seconds, but for `start_s`, in which the consumer waited.
-        workers: what each worker process did; empty with `workers=0` and threads.
+        workers: what each worker process did; empty with `workers=0` and threads, and after `close()`.
         verdict: who is the bottleneck, and what to change, in words.
     """
 

@@ -39,8 +39,8 @@ def run(config: dict[str, Any], job: Job | None = None) -> None:
     """Serve epochs until the main process closes the control pipe, or is gone.
 
     Args:
-        config: worker, workers, parent (pid), is_child, tickets, limit, places, epoch, early, trace; data, control,
-            arena, job, words (descriptors).
+        config: worker, workers, parent (pid), is_child, tickets, limit, places, epoch, last_epoch, trace; data,
+            control, arena, job, words (descriptors).
         job: what to run, where it need not be read from the descriptor.
     """
     # Ctrl-C is the main process's to answer; it closes the control pipe.
