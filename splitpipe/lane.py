@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Inside", "Lane", "current_lane", "enter", "in_lane"]
+__all__ = ["Inside", "Lane", "current_lane", "enter", "in_lane", "outer_lane"]
 
 _LANE_PURPOSE = 1  # first word of the spawn key: keeps lane.rng apart from the order's own random streams
 
@@ -89,6 +89,12 @@ def current_lane() -> Lane:
 def in_lane() -> bool:
     """Return whether the calling code runs inside a pipeline's lane."""
     return _current.get() is not None
+
+
+def outer_lane() -> Lane | None:
+    """Return the lane that the calling code runs in, if there is one, without counting as having asked for it."""
+    inside = _current.get()
+    return None if inside is None else inside.lane
 
 
 def enter(lane: Lane) -> Inside:

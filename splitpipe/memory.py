@@ -7,6 +7,8 @@ the other.
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,7 +49,7 @@ def empty(shape: int | tuple[int, ...], dtype: DTypeLike = float) -> NDArray[Any
         shape: of the array.
         dtype: of the array.
     """
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = tuple(shape) if isinstance(shape, Iterable) else (operator.index(shape),)
     kind = np.dtype(dtype)
     if _provider is not None:
         size = math.prod(shape) * kind.itemsize

@@ -130,10 +130,7 @@ def test_examples_run_and_print_what_they_promise(name: str, tmp_path: Path) -> 
     assert all(line in done.stdout for line in EXAMPLES[name]), done.stdout
 
 
-_NOT_YET = pytest.mark.xfail(reason="the state of data.batches names its generator by an address", strict=True)
-
-
-@pytest.mark.parametrize("page", ["README.md", "docs/storage.md", pytest.param("docs/pipeline.md", marks=_NOT_YET)])
+@pytest.mark.parametrize("page", ["README.md", "docs/storage.md", "docs/pipeline.md"])
 def test_a_page_runs_from_top_to_bottom(page: str, tmp_path: Path) -> None:
     """Its Python blocks, one after the other, as one script; then its commands, where the script ran."""
     script = tmp_path / "page.py"

@@ -75,7 +75,10 @@ class _Pickler(pickle.Pickler):
 class _ByValue(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """For instances of classes that only the user's script or a closure knows: by value, and slower."""
 
-    dispatch_table: ClassVar[dict[type, Any]] = dict(cloudpickle.Pickler.dispatch_table)
+    # But not open files, of which cloudpickle would make what they hold.
+    dispatch_table: ClassVar[dict[type, Any]] = {
+        kind: reducer for kind, reducer in cloudpickle.Pickler.dispatch_table.items() if kind is not io.TextIOWrapper
+    }
 
 
 class Frame(NamedTuple):

@@ -98,27 +98,28 @@ class Sender:
             self._arena.give(block)
         self._used[ticket] = []
 
-    def next_start(self, *, early: bool) -> int:
+    def next_start(self, *, completed: bool, last: int | None) -> int:
         """Return which epoch to begin, waiting to be told; ChannelClosed if there will be none.
 
+        The next one after one that came to its end is begun early, as soon as that one was asked for. Not so after the
+        first, if nobody said that there will be more: to run the generator again unasked would surprise those who
+        iterate once.
+
         Args:
-            early: do not wait: begin the one after the last, unless that was given up.
+            completed: whether the epoch before came to its end.
+            last: the last epoch that there will be, if that is known.
         """
         self._read_control(wait=False)
-        if early and not self._stopped and self._epoch == self._asked:  # one ahead, and no more
-            self._epoch += 1
-            return self._epoch
         while self._start is None:
+            more = self._epoch < last if last is not None else self._asks > 1
+            if completed and more and not self.stopped() and self._epoch == self._asked:
+                self._epoch += 1
+                return self._epoch
             self.page.begin_wait(idle=True)
             self._read_control(wait=True)
             self.page.end_wait()
         self._epoch, self._start, self._stopped = self._start, None, False
         return self._epoch
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether the main process has asked for more than one epoch, so that there may well be another."""
-        return self._asks > 1
 
     def stopped(self) -> bool:
         """Return whether the epoch under way is to be given up."""

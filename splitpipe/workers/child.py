@@ -10,9 +10,11 @@ import select
 import signal
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from splitpipe.errors import ItemError
+from splitpipe.lane import Lane
 from splitpipe.memory import provide
 from splitpipe.transport import Sender
 from splitpipe.transport.frames import Frame, Serializer, unpicklable_part
@@ -69,17 +71,15 @@ class _Worker:
         self._job = job
         self._began = False
         self._draws = True
+        self._lane_of_item: Callable[[Lane, int], Lane] | None = None
         self._wholly: _Lane | None = None  # the lane whose state the global random generators are in
         provide(self._sender.builder)
         self._sender.page.get_ready()
 
     def serve(self) -> None:
-        completed, epoch = False, -1
+        completed = False
         while True:
-            # Not after the first epoch, if nobody said that there will be more: to run the generator again unasked
-            # would surprise those who iterate once.
-            more = epoch < self._last_epoch if self._last_epoch is not None else self._sender.goes_on
-            epoch = self._sender.next_start(early=completed and more)
+            epoch = self._sender.next_start(completed=completed, last=self._last_epoch)
             try:
                 job = self._ready_job()
                 lanes = deque(_Lane(self._run_of(job, place, epoch)) for place in self._places(job, epoch))
@@ -99,7 +99,7 @@ class _Worker:
             if self._job.init is not None:
                 self._job.init(self._number)
             self._began = True
-            self._draws = self._job.draws
+            self._draws, self._lane_of_item = self._job.draws, self._job.lane_of_item
         return self._job
 
     def _run_of(self, job: Job, place: Place, epoch: int) -> LaneRun:
@@ -160,7 +160,10 @@ class _Worker:
         return self._fail(exc, self._where(lane.run), lane.index, lane.epoch)
 
     def _take_over(self, lane: _Lane) -> None:
-        """Set the global random generators to the states that `lane` left them in."""
+        """Set the global random generators to what `lane` left them at, or to what its next item begins with."""
+        if self._lane_of_item is not None:
+            GlobalRandomness(self._lane_of_item(lane.run.lane, lane.run.items)).enter()
+            return
         if self._wholly is lane:
             lane.randomness.stay()
             return

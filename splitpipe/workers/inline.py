@@ -62,7 +62,11 @@ class InlineTeam:
 
     def _drawing_step(self, run: LaneRun) -> Any:
         """Return the next item, made with the global random generators of its lane."""
-        with Borrowed(self._randomness[run.lane.index]):
+        of_item = self._job.lane_of_item
+        randomness = self._randomness[run.lane.index]
+        if of_item is not None:
+            randomness = GlobalRandomness(of_item(run.lane, run.items))
+        with Borrowed(randomness):
             return run.step()
 
     def receive_any(self, lanes: list[int], timeout: float | None) -> tuple[int, Any]:

@@ -31,12 +31,13 @@ class Member:
 
     Attributes:
         dead: whether the process has ended.
+        has_given: whether something was received from it.
     """
 
     def __init__(self, number: int, process: WorkerProcess, receiver: Receiver, words: int) -> None:
         self.number, self.process, self.receiver = number, process, receiver
         self._words = words
-        self.dead = False
+        self.dead = self.has_given = False
 
     def next(self, epoch: int) -> Message | None:
         """Return its next message of this epoch, if it is there; older ones are dropped."""
@@ -49,7 +50,8 @@ class Member:
 
     def explain(self, waited_for: str, kills: int) -> WorkerDiedError:
         """Return the error that tells of its death."""
-        return explain_death(self.process, self.number, waited_for, self._read_words(0.0), kills)
+        has_started = bool(self.receiver.page.ready_ns)
+        return explain_death(self.process, self.number, waited_for, self._read_words(0.0), kills, has_started)
 
     def stacks(self) -> str:
         """Return what its threads are doing, if it can still say so."""

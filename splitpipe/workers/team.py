@@ -64,8 +64,8 @@ class Team:
 
     Attributes:
         restarted: how many dead workers were replaced.
-        wait_s: for how many seconds it waited for workers, without the wait for the first item.
-        start_s: for how many seconds it waited for the first item.
+        wait_s: for how many seconds it waited for workers, without the wait for the first item of each.
+        start_s: for how many seconds it waited for those.
         delivered: how many items it gave.
     """
 
@@ -180,7 +180,7 @@ class Team:
                 self._wait([lane], timeout, began)
                 member = self._members[lane % self._workers]
                 message = member.next(places.epoch)
-            self._waited(began)
+            self._waited(began, member)
         return self._deliver(member, message)
 
     def receive_any(self, lanes: list[int], timeout: float | None) -> tuple[int, Any]:
@@ -191,7 +191,7 @@ class Team:
                 member = self._members[worker]
                 message = member.next(self._places.epoch)
                 if message is not None:
-                    self._waited(began)
+                    self._waited(began, member)
                     return message.lane, self._deliver(member, message)
             self._wait(lanes, timeout, began)
 
@@ -213,13 +213,14 @@ class Team:
         self.delivered += 1
         return item
 
-    def _waited(self, began: float) -> None:
-        """Take note of a wait that is over; that for the very first item is not the generator's doing."""
+    def _waited(self, began: float, member: Member) -> None:
+        """Take note of a wait that is over; that for the first item of a worker is for its start."""
         waited = time.monotonic() - began
-        if self.delivered:
+        if member.has_given:
             self.wait_s += waited
         else:
             self.start_s += waited
+            member.has_given = True
 
     def _wait(self, lanes: list[int], timeout: float | None, began: float) -> None:
         """Wait for a message of the workers of some lanes, or for the death of one of them."""
@@ -250,7 +251,9 @@ class Team:
                 member.receiver.comes_soon = soon
 
     def _hear(self, fd: int) -> None:
-        member = self._by_fd[fd]
+        member = self._by_fd.get(fd)
+        if member is None:
+            return  # its death was heard of a moment ago
         member.receiver.drain()
         if fd == member.process.pidfd:
             # What it sent before it died is in the pipe and in its packs, and is delivered first.
@@ -267,9 +270,13 @@ class Team:
         """
         if not self._restarts:
             lane = next(lane for lane in lanes if lane % self._workers == member.number)
-            waited_for = f"an item of lane {lane} of epoch {self._places.epoch}"
+            waited_for = f"item {self._places.items[lane]} of lane {lane} of epoch {self._places.epoch}"
+            if self.restarted:
+                waited_for += f", after {self.restarted} restarts"
             raise member.explain(waited_for, out_of_memory_kills() - self._kills)
         self._restarts -= 1
+        if not member.receiver.page.ready_ns:
+            self._restarts = 0  # one that does not even start will not the next time
         self.restarted += 1
         self._lost_bytes += member.receiver.bytes
         self._lost_copies += member.receiver.copies

@@ -35,12 +35,16 @@ class Trace:
     Args:
         path: the file, begun before.
         name: what the process is called.
+
+    Attributes:
+        lane: which lane it works on.
     """
 
     def __init__(self, path: str, name: str) -> None:
         self._path = path
         self._pid = os.getpid()
         self._lines: list[str] = []
+        self.lane = 0
         self._line({"ph": "M", "name": "process_name", "args": {"name": name}})
 
     def _line(self, event: dict[str, Any]) -> None:
@@ -50,8 +54,8 @@ class Trace:
 
     def add(self, name: str, began: int, ended: int, **args: Any) -> None:
         """Add what was done from `began` to `ended`, both of `time.monotonic_ns`, which all processes share."""
-        event = {"ph": "X", "name": name, "ts": began / 1000, "dur": (ended - began) / 1000, "args": args}
-        self._line({**event, "tid": args.get("lane", 0)})
+        times = {"ts": began / 1000, "dur": (ended - began) / 1000}
+        self._line({"ph": "X", "name": name, **times, "tid": self.lane, "args": {"lane": self.lane, **args}})
 
     def flush(self) -> None:
         """Write what was kept, by one append, which no other process's can part."""
@@ -73,12 +77,12 @@ class TracedRun(LaneRun):
 
     def step(self) -> Any:
         """Do as `LaneRun.step`."""
+        self._trace.lane = self.lane.index
         began, item = time.monotonic_ns(), self.items
         try:
             return super().step()
         finally:
-            lane = self.lane
-            self._trace.add("produce", began, time.monotonic_ns(), lane=lane.index, epoch=lane.epoch, item=item)
+            self._trace.add("produce", began, time.monotonic_ns(), epoch=self.lane.epoch, item=item)
 
 
 class TracedSerializer(Serializer):
@@ -113,5 +117,5 @@ class TracedSender(Sender):
         """Do as `Sender.send`."""
         began = time.monotonic_ns()
         sent = super().send(kind, frame, lane, epoch, flags, state)
-        self._trace.add("send", began, time.monotonic_ns(), lane=lane, bytes=frame.size())
+        self._trace.add("send", began, time.monotonic_ns(), bytes=frame.size())
         return sent
