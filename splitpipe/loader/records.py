@@ -220,7 +220,7 @@ class Records(Sequence[Any]):
         A batch of `struct` records is one array; one of `tree` records is one tree whose arrays and numbers are
         stacked along a new first axis, its str and bytes in lists; of other records, a list. Rows of one size are
         taken straight from the mapped files, without any Python per record. Which records batch *k* holds depends on
-        (seed, epoch, *k*) alone, not on workers or lanes; what `transform` draws at random depends on the lanes.
+        (seed, epoch, *k*) alone, not on workers or lanes, and so does what `transform` draws at random.
 
         Args:
             batch_size: records in a batch.

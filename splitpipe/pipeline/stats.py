@@ -11,6 +11,8 @@ __all__ = ["PipelineStats", "WorkerStats", "verdict"]
 # Below this share of the time nobody would notice.
 _LITTLE = 0.05
 _MUCH = 0.5
+# Who computes so little of the time waits for something else.
+_IDLE = 0.3
 # Below this many seconds the figures tell of the start and not of the work.
 _TOO_SHORT_S = 0.05
 
@@ -27,6 +29,7 @@ class WorkerStats:
         starved: share in which it waited for an epoch to begin.
         queued: how many items it has made that were not asked for yet, as far as they were looked at.
         memory_bytes: its resident memory now, shared memory included; 0 if it is gone.
+        computed: share of its life, its start included, in which it used a core.
     """
 
     worker: int
@@ -36,6 +39,7 @@ class WorkerStats:
     starved: float
     queued: int
     memory_bytes: int
+    computed: float
 
     @classmethod
     def of(cls, member: Member) -> WorkerStats:
@@ -44,7 +48,7 @@ class WorkerStats:
         busy, whole = max(0.0, there - blocked - starved), there or 1.0
         return cls(
             member.number, member.process.pid, busy / whole, blocked / whole, starved / whole, member.receiver.queued,
-            member.memory_bytes(),
+            *member.resources(),
         )  # fmt: skip
 
 
@@ -117,6 +121,11 @@ def verdict(
         return (
             f"worker {slowest.worker} is the bottleneck: it was busy {slowest.busy:.0%} while others waited for their "
             "turn. Give the lanes equal work, or pass ordered=False"
+        )
+    if busy > _MUCH and sum(worker.computed for worker in workers) / len(workers) < _IDLE:
+        return (
+            f"the workers are the bottleneck, and do not compute: {seen}, mostly waiting for disk, network or a sleep. "
+            "Use more of them, also more than there are cores"
         )
     if busy > _MUCH:
         if len(workers) < cores:

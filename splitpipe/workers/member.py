@@ -70,15 +70,17 @@ class Member:
             patience = min(patience, _DUMP_PAUSES_S)
         return said.decode("utf-8", "replace").strip()
 
-    def memory_bytes(self) -> int:
-        """Return its resident memory; 0 if it is gone."""
+    def resources(self) -> tuple[int, float]:
+        """Return its resident memory, and what share of its life it computed; zeros if it is gone."""
         import psutil  # here, for to import it costs a tenth of importing numpy, and few ask
 
         try:
-            resident: int = psutil.Process(self.process.pid).memory_info().rss
+            process = psutil.Process(self.process.pid)
+            with process.oneshot():
+                times, lived = process.cpu_times(), time.time() - process.create_time()
+                return process.memory_info().rss, min(1.0, (times.user + times.system) / max(lived, 1e-3))
         except psutil.NoSuchProcess:
-            return 0
-        return resident
+            return 0, 0.0
 
     def figures(self) -> tuple[float, float, float]:
         """Return for how many seconds it was there, blocked for want of room, and idle between epochs."""
