@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import pickle
@@ -48,8 +49,11 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What the generator function is called."""
-        return getattr(self.gen, "__qualname__", None) or repr(self.gen)
+        """What the generator function is called; the same in every process, for saved states to tell."""
+        function: Any = self.gen
+        while isinstance(function, functools.partial):
+            function = function.func
+        return str(getattr(function, "__qualname__", None) or type(function).__qualname__)
 
     @property
     def starts_anywhere(self) -> bool:
