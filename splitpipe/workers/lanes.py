@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from splitpipe.errors import ItemError, JobError
@@ -38,7 +38,10 @@ class LaneRun:
     Attributes:
         lane: the lane.
         items: how many items it has given, those before it was resumed included.
+        before_each: called before each item that is only made again, as whoever calls `step` does before that.
     """
+
+    before_each: Callable[[], None] | None = None
 
     def __init__(self, job: Job, place: Place, epoch: int) -> None:
         state = json.loads(place.state) if place.state else {}
@@ -99,10 +102,14 @@ class LaneRun:
             raise JobError(f"{job.name} returned a {kind}; a generator function yields items") from None
         for _ in range(0 if at_once else done):
             self._repeat(iterator)
+        if done and not at_once and self.before_each is not None:
+            self.before_each()
         return iterator
 
     def _repeat(self, iterator: Iterator[Any]) -> None:
         """Take an item that was delivered before, or fail as before."""
+        if self.before_each is not None:
+            self.before_each()
         try:
             missing = next(iterator, NOTHING_LEFT) is NOTHING_LEFT
         except Exception:
