@@ -18,6 +18,7 @@ __all__ = ["ChannelClosed", "Sender"]
 # Items up to this size go into packs, and are copied out of them: less work than to lease and return a block.
 _PACKED = 1 << 14
 _READ_BYTES = 1 << 16
+_MAX_STATE = MAX_MESSAGE - HEAD.size - SLOT.size
 _BELL = HEAD.pack(HEAD.size, Kind.BELL, 0, 0, 0, 0, 0, 0)
 
 
@@ -145,7 +146,13 @@ class Sender:
 
         Raises:
             MemoryError: there is no shared memory for it.
+            ValueError: the state is too long.
         """
+        if len(state) > _MAX_STATE:
+            raise ValueError(
+                f"the state of a lane is at most {_MAX_STATE} bytes as JSON, and got {len(state)}: keep only the place "
+                "in current_lane().state"
+            )
         if frame.buffers:
             size = frame.size()
             if size > _PACKED:
@@ -200,7 +207,7 @@ class Sender:
         """Return a block for a ticket; the main process is told of it."""
         try:
             block = self._arena.take(size)
-        except MemoryError:
+        except BaseException:
             self._free.append(ticket)
             raise
         self._hand_over(ticket, block)
@@ -253,11 +260,6 @@ class Sender:
         self._close_pack()
 
     def _write(self, message: bytes) -> None:
-        if len(message) > MAX_MESSAGE:
-            raise ValueError(
-                f"the state of a lane is at most {MAX_MESSAGE - HEAD.size - SLOT.size} bytes as JSON, and got "
-                f"{len(message) - HEAD.size - SLOT.size}: keep only the place in current_lane().state"
-            )
         try:
             os.write(self._data, message)
         except BrokenPipeError:
