@@ -297,7 +297,8 @@ def test_the_generators_finally_runs_on_break_and_close(tmp_path: Path) -> None:
         for _ in range(3):
             next(iter(pipe))
         list(pipe)
-        assert {f"closed-{epoch}" for epoch in range(4)} == {path.name for path in tmp_path.iterdir()}
+        # The next epoch may have been begun early, and be over too.
+        assert {f"closed-{epoch}" for epoch in range(4)} <= {path.name for path in tmp_path.iterdir()}
         next(iter(pipe))
     assert (tmp_path / "closed-4").exists()
 
