@@ -91,6 +91,7 @@ def explain_death(process: WorkerProcess, worker: int, waited_for: str, last_wor
         last_words: what it wrote when it died.
         kills: how many processes the system has killed since for want of memory.
     """
+    process.reap()  # it has ended, and the forkserver, whose child it may be, needs a moment to tell how
     exitcode = process.exitcode()
     if exitcode is not None and exitcode < 0:
         try:

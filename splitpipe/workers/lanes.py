@@ -53,6 +53,7 @@ class LaneRun:
         self._inside = self._context.run(enter, self.lane)
         self._iterator: Iterator[Any] | None = None
         self._failures = 0
+        self._at = self.items  # which item is being made, or was last
 
     @property
     def asked(self) -> bool:
@@ -63,6 +64,7 @@ class LaneRun:
         """Return the generator's next item, or NOTHING_LEFT; what it raises comes through."""
         if self._iterator is None:
             self._iterator = self._context.run(self._begin)
+        self._at = self.items
         item = self._context.run(next, self._iterator, NOTHING_LEFT)
         self.items += item is not NOTHING_LEFT
         self._failures = 0
@@ -129,4 +131,4 @@ class LaneRun:
             self._context.run(close)
 
     def __str__(self) -> str:
-        return f"lane {self.lane.index} of {self.lane.count}, item {self.items} of epoch {self.lane.epoch}"
+        return f"lane {self.lane.index} of {self.lane.count}, item {self._at} of epoch {self.lane.epoch}"

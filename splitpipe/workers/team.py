@@ -230,7 +230,9 @@ class Team:
                 member.receiver.end_wait()
 
     def _hear(self, fd: int) -> None:
-        member = self._by_fd[fd]
+        member = self._by_fd.get(fd)
+        if member is None:
+            return  # its pipe closed and its process ended at one time, and it was heard to its end before
         member.receiver.drain()
         if fd == member.process.pidfd:
             # What it sent before it died is in the pipe and in its packs, and is delivered first.
