@@ -60,7 +60,7 @@ def die_soon(how: str, note: Path, when: Path) -> None:
     """Die in a thread, once there is a file `when`."""
 
     def wait() -> None:
-        while not when.exists():  # noqa: ASYNC110  a thread of its own, in a worker of a test
+        while not when.exists():
             time.sleep(0.005)
         die(how, note)
 
