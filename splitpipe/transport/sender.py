@@ -102,10 +102,11 @@ class Sender:
             early: do not wait: begin the one after the last, unless that was given up.
         """
         self._read_control(wait=False)
-        if early and not self._stopped and self._epoch == self._asked:  # one ahead, and no more
-            self._epoch += 1
-            return self._epoch
         while self._start is None:
+            # One ahead, and no more; the last one may have been ahead itself, and be asked for only now.
+            if early and not self._stopped and self._epoch == self._asked:
+                self._epoch += 1
+                return self._epoch
             self.page.begin_wait(idle=True)
             self._read_control(wait=True)
             self.page.end_wait()
