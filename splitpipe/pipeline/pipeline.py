@@ -317,8 +317,10 @@ class MpQItr(Generic[T]):
     def close(self) -> None:
         """End the workers, in a few seconds at most; items that you hold stay valid. May be called again."""
         self._closed = True
-        self._end_epoch(given_up=True)
-        self._end_crew()
+        try:
+            self._end_epoch(given_up=True)
+        finally:  # a warning may be an error
+            self._end_crew()
 
     def __enter__(self) -> MpQItr[T]:
         return self
