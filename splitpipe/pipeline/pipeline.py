@@ -124,6 +124,7 @@ class MpQItr(Generic[T]):
         self._began: float | None = None  # the epoch under way, if there is one
         self._ended_s = 0.0  # duration of the epochs that are over
         self._tally = Tally()
+        self._resumed_after = 0  # items of the epoch under way that another pipeline delivered
         self._warned = False
         self._trace: Trace | None = None
         if trace is not None:
@@ -142,6 +143,7 @@ class MpQItr(Generic[T]):
         self._places = places
         crew = self._ready_crew()
         self._began = time.perf_counter()
+        self._resumed_after = sum(places.items)
         crew.start(places)
         items: Iterator[T] = _Epoch(self, places.epoch)
         if self._options.progress:
@@ -225,7 +227,8 @@ class MpQItr(Generic[T]):
         if self._trace is not None:
             self._trace.flush()
         places = self._places
-        if self._job.lanes > 1 and not places.asked and any(places.items) and not self._warned:
+        ran = sum(places.items) > self._resumed_after
+        if self._job.lanes > 1 and not places.asked and ran and not self._warned:
             self._warned = True
             warnings.warn(
                 f"{self._job.name} ran in {self._job.lanes} lanes and never asked which one it is, so each lane gave "
