@@ -220,12 +220,13 @@ class Sender:
         self._out += block.capacity
 
     def _tell_blocks(self) -> None:
-        for offset, capacity in self._arena.made:
+        if not self._arena.has_news:
+            return
+        made, removed = self._arena.news()
+        for offset, capacity in made:
             self._write(_about_block(Kind.MAP, 0, offset, capacity))
-        for offset in self._arena.removed:
+        for offset in removed:
             self._write(_about_block(Kind.UNMAP, 0, offset, 0))
-        self._arena.made.clear()
-        self._arena.removed.clear()
 
     def _send_in_slot(
         self, kind: Kind, frame: Frame, size: int, lane: int, epoch: int, flags: int, state: bytes
