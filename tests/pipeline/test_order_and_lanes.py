@@ -163,6 +163,17 @@ def test_no_warning_where_it_is_not_due(way: dict[str, Any], tmp_path: Path) -> 
                 list(pipe)
 
 
+def test_no_warning_for_an_epoch_of_which_this_pipeline_gave_nothing() -> None:
+    """What was delivered before it was resumed tells nothing of who asked."""
+    make = functools.partial(MpQItr, sources.plain, 6, lanes=2, workers=1, start="fork")
+    with make() as pipe:
+        next(iter(pipe))
+        state = pipe.state_dict()
+    with make() as pipe:
+        pipe.load_state_dict(state)
+        iter(pipe)
+
+
 # --- ranks
 
 
