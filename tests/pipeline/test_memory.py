@@ -4,6 +4,7 @@ import concurrent.futures
 import itertools
 import os
 import random
+import signal
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -219,22 +220,21 @@ def test_a_pipeline_inside_a_worker_builds_in_its_own_memory() -> None:
 # --- max_bytes
 
 
-def _sizes(seed: int, kind: str, count: int = 80) -> list[int]:
+def _sizes(seed: int, kind: str, count: int = 50) -> list[int]:
     rng = random.Random(seed)
     if kind == "growing":
-        return [20_000 + 15_000 * number for number in range(count)]
+        return [20_000 + 20_000 * number for number in range(count)]
     if kind == "shrinking":
-        return [20_000 + 15_000 * number for number in range(count, 0, -1)]
+        return [20_000 + 20_000 * number for number in range(count, 0, -1)]
     return [rng.choice([100, 5_000, 20_000, 90_000, 300_000, 1_200_000]) + rng.randrange(5000) for _ in range(count)]
 
 
 @pytest.mark.parametrize("in_place", [False, True], ids=["copied", "in place"])
-@pytest.mark.parametrize("held", [0, 2, 80], ids=["holds none", "holds two", "holds all"])
-@pytest.mark.parametrize("kind", ["growing", "shrinking", "mixed"])
-@pytest.mark.parametrize("max_bytes", [1, 400_000, 3_000_000, 50_000_000])
-def test_memory_stays_within_its_bound_and_nothing_stops(max_bytes: int, kind: str, held: int, in_place: bool) -> None:
+@pytest.mark.parametrize("held", [0, 2, 150], ids=["holds none", "holds two", "holds all"])
+@pytest.mark.parametrize("max_bytes", [1, 400_000, 3_000_000])
+def test_memory_stays_within_its_bound_and_nothing_stops(max_bytes: int, held: int, in_place: bool) -> None:
     """Of two workers together, each of which may have one item more, with its headroom of a quarter."""
-    sizes = _sizes(max_bytes, kind)
+    sizes = [size for kind in ("growing", "shrinking", "mixed") for size in _sizes(max_bytes, kind)]
     one = 2 * (max(sizes) * 1.25 + 100_000)  # 80 KB are a pack's
     with MpQItr(
         sources.sized, sizes, in_place=in_place, workers=2, lanes=3, start="fork", max_bytes=max_bytes, timeout=20
@@ -313,6 +313,12 @@ def test_thousands_of_small_items_arrive_in_order(producer: str, consumer: str, 
         assert [number for each, number in arrived if each == lane] == [*range(2000)]
 
 
+def _wake(pipe: MpQItr[Any]) -> None:
+    """End workers that sleep, for closing would wait for them a while."""
+    for worker in pipe.stats().workers:
+        os.kill(worker.pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("before", [0, 1, 500])
 @pytest.mark.parametrize("late", [0.0, 0.4])
 def test_an_item_is_never_held_back_while_the_consumer_waits(before: int, late: float) -> None:
@@ -333,6 +339,7 @@ def test_an_item_is_never_held_back_while_the_consumer_waits(before: int, late: 
         asked = time.monotonic()
         made = next(items)
         assert time.monotonic() - max(asked, made) < 1
+        _wake(pipe)
 
 
 def test_an_item_is_not_held_back_by_the_other_lanes() -> None:
@@ -349,6 +356,7 @@ def test_an_item_is_not_held_back_by_the_other_lanes() -> None:
         items = iter(pipe)
         for _ in range(2):
             assert time.monotonic() - next(items) < 1
+        _wake(pipe)
 
 
 def test_small_items_between_large_ones_keep_their_place() -> None:
@@ -415,47 +423,3 @@ def test_arrow_tables_travel_beside_the_pickle(start: str) -> None:
             assert table.column("a").to_pylist() == [number] * LARGE
             assert table.column("b").null_count == LARGE // 2
             assert place(table.column("a").chunks[0].buffers()[1].address) is not None
-
-
-def _tensors() -> Iterator[Any]:
-    import torch
-
-    yield {
-        **{
-            str(dtype): torch.arange(12).to(dtype).reshape(3, 4)
-            for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.complex64, torch.bool)
-        },
-        **{str(dtype): torch.arange(12).to(dtype) for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32)},
-        "large": torch.full((100, 200), 3.0),
-        "transposed": torch.arange(20_000).reshape(100, 200).T,
-        "strided": torch.arange(20_000)[::3],
-        "empty": torch.empty((0, 3)),
-        "scalar": torch.tensor(7.5),
-        "grad": torch.ones(3, requires_grad=True),
-        "conj": torch.tensor([1 + 2j]).conj(),
-        "sparse": torch.eye(3).to_sparse(),
-        "parameter": torch.nn.Parameter(torch.ones(2)),
-        "from empty": torch.from_numpy(empty(LARGE)).fill_(4),
-    }
-
-
-@pytest.mark.parametrize("start", ["exec", "fork"])
-def test_tensors_arrive_as_tensors(start: str) -> None:
-    """Of every dtype and layout; plain ones as writable views of the shared memory."""
-    torch = pytest.importorskip("torch")
-    (sent,) = _tensors()
-    with MpQItr(_tensors, start=start) as pipe:
-        (arrived,) = pipe
-    assert arrived.keys() == sent.keys()
-    for name, tensor in sent.items():
-        found = arrived[name]
-        assert type(found) is type(tensor), name
-        assert (found.dtype, found.shape, found.layout) == (tensor.dtype, tensor.shape, tensor.layout), name
-        assert found.requires_grad == tensor.requires_grad, name
-        if name != "from empty":
-            assert torch.equal(found.to_dense(), tensor.to_dense()), name
-    assert place(arrived["large"].data_ptr()) is not None
-    assert place(arrived["from empty"].data_ptr()) is not None
-    assert (arrived["from empty"] == 4).all()
-    arrived["large"] += 1
-    assert (arrived["large"] == 4).all()

@@ -87,24 +87,6 @@ def test_the_calling_threads_random_numbers_are_its_own() -> None:
     assert [random.random(), np.random.rand()] == expected
 
 
-def test_torch_draws_do_not_depend_on_workers() -> None:
-    """Where torch is installed; the lanes' generators are its too."""
-    pytest.importorskip("torch")
-
-    def draw() -> Iterator[tuple[int, float]]:
-        import torch
-
-        lane = current_lane()
-        for _ in range(4):
-            yield lane.index, float(torch.rand(()))
-
-    make = functools.partial(MpQItr, draw, lanes=3, seed=1)
-    inline = _two_epochs(make, workers=0)
-    assert len({number for _, number in inline}) == 24
-    for workers in (1, 2, 3):
-        assert _two_epochs(make, workers=workers) == inline
-
-
 def _same() -> Iterator[int]:
     yield from range(3)
 
