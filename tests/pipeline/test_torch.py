@@ -34,6 +34,14 @@ def _tensors() -> Iterator[Any]:
     }
 
 
+@pytest.fixture
+def torch_forgets() -> Iterator[None]:
+    """Have torch forget the sparse tensors that it keeps for `torch.load` to check, each that was ever unpickled."""
+    yield
+    torch._utils._sparse_tensors_to_validate.clear()
+
+
+@pytest.mark.usefixtures("torch_forgets")
 @pytest.mark.parametrize("start", ["exec", "fork"])
 def test_tensors_arrive_as_tensors(start: str) -> None:
     """Of every dtype and layout; plain ones as writable views of the shared memory."""
