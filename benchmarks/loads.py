@@ -20,7 +20,6 @@ import splitpipe
 __all__ = [
     "ASK",
     "AT_MOST_HELD",
-    "EMPTY",
     "STOP",
     "Item",
     "Load",
@@ -40,9 +39,6 @@ Item = dict[str, Any]
 
 AT_MOST_HELD = 16  # items that a queue may hold
 ASK, STOP = b"?", b"."  # what the consumer of `on_demand` writes into the pipe
-
-EMPTY: Callable[..., NDArray[Any]] | None = getattr(splitpipe, "empty", None)
-"""`splitpipe.empty`, or None in a version of splitpipe that does not have it."""
 
 _ARRAYS = AT_MOST_HELD + 4  # more than are ever under way: a queue may pickle an item long after it was put
 _BLOCK = 4096  # elements that `spin` works on: they stay in the first-level cache
@@ -107,9 +103,7 @@ def take_scalars(items: Iterator[Item], first: int, count: int) -> None:
 
 def filled(size: int, *, in_place: bool) -> Iterator[Item]:
     """Yield what `arrays` does, each array new and written once: in memory of the pipeline, or in its own."""
-    if in_place and EMPTY is None:
-        raise NotImplementedError("this version of splitpipe has no `empty`")
-    empty = EMPTY if in_place and EMPTY else np.empty
+    empty: Callable[..., NDArray[Any]] = splitpipe.empty if in_place else np.empty
     source = np.random.default_rng(0).random(size // 4, dtype=np.float32)
     for number in itertools.count():
         array = empty(source.shape, source.dtype)

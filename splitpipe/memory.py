@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -36,6 +37,15 @@ def provide(provider: Provider | None) -> None:
     """Let `empty` take its memory from `provider` in this process."""
     global _provider
     _provider = provider
+
+
+def _forget() -> None:
+    provide(None)
+
+
+if hasattr(os, "register_at_fork"):
+    # A child that a generator forks would give out memory that the worker thinks is free.
+    os.register_at_fork(after_in_child=_forget)
 
 
 def empty(shape: int | tuple[int, ...], dtype: DTypeLike = float) -> NDArray[Any]:

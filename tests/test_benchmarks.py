@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,18 @@ import pytest
 
 pytest.importorskip("rich", reason="the benchmarks need the extra `bench`")
 
-from benchmarks.harness import Row, Sample, Task, measure, spread
+from benchmarks.harness import Row, Sample, Task, best_peer, measure, spread
+from benchmarks.loads import Load, filled, take_arrays
 from benchmarks.peers.rowsources import Rows, RowSource, SplitpipeRows, SplitpipeTrees
 from benchmarks.peers.stores import SplitpipeStore
 from benchmarks.rows import Epochs, WrongRowsError, make_rows
 from benchmarks.scale import Numbered, WrongNumberError, private, standing
 from benchmarks.storage import Workloads, WrongRecordsError, make_records
 from benchmarks.transport import WrongItemError, take
-from splitpipe import write_split_data
+from splitpipe import MpQItr, write_split_data
 
 ROOT = Path(__file__).parents[1]
+PEERS = ("faster_fifo", "torch", "spdl", "grain")  # of the transport
 
 
 def run(module: str, *arguments: str, hidden: Sequence[str] = (), scratch: Path) -> str:
@@ -56,13 +59,64 @@ def test_storage_shows_splitpipe_names_the_skipped_and_leaves_nothing(tmp_path: 
 def test_transport_shows_splitpipe_beside_the_standard_library_and_names_the_skipped(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     tiny = ("--seconds", "0.02", "--repeats", "1", "--json", str(figures), "--workload", "100 B", "--workload", "1 MB")
-    printed = run("benchmarks.transport", *tiny, hidden=["faster_fifo", "torch"], scratch=tmp_path)
+    printed = run("benchmarks.transport", *tiny, hidden=PEERS, scratch=tmp_path)
     assert "skipped faster-fifo: No module named 'faster_fifo' (pip install faster-fifo)" in printed
     assert "skipped torch DataLoader: No module named 'torch' (pip install torch)" in printed
+    assert "skipped SPDL ring: No module named 'spdl' (pip install spdl-core)" in printed
+    assert "skipped Grain mp_prefetch: No module named 'grain' (pip install grain)" in printed
     rows = json.loads(figures.read_text())["rows"]
     names = ["splitpipe", "multiprocessing.Queue"]
     assert [(row["workload"], row["contender"]) for row in rows] == [(w, n) for w in ("100 B", "1 MB") for n in names]
     assert all(len(row["ratios"]) == 1 for row in rows)
+
+
+def test_pipeline_shows_each_workload_and_its_variants(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    tiny = ("--seconds", "0.02", "--requests", "20", "--epochs", "101", "--repeats", "1", "--json", str(figures))
+    printed = run("benchmarks.pipeline", *tiny, hidden=PEERS, scratch=tmp_path)
+    content = json.loads(figures.read_text())
+    seen: dict[str, list[str]] = {}
+    for row in content["rows"]:
+        assert len(row["costs"]) == len(row["ratios"]) == 1
+        assert row["costs"][0] > 0
+        seen.setdefault(row["workload"], []).append(row["contender"])
+    asked = ["splitpipe", "multiprocessing.Queue"]
+    assert seen == {
+        "built in place": ["splitpipe", "copied"],
+        "made to received": asked,
+        "the same, 99 %": asked,
+        "asked to received": asked,
+        "CPU-heavy": ["splitpipe", "one worker", "two processes", "one process"],
+        "first item": ["splitpipe", "fork"],
+        "epochs": ["splitpipe"],
+    }
+    growth = list(content["remarks"])
+    assert [text.split(",")[0] for text in growth] == [
+        f"epochs: {who}" for who in ("main process", "worker 0", "worker 1")
+    ]
+    assert all(text in printed for text in growth)
+    assert "skipped torch DataLoader" in printed
+    assert list(tmp_path.glob("splitpipe-bench-*")) == []
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_what_is_built_in_place_is_what_is_copied(in_place: bool) -> None:
+    load = Load(partial(filled, 100_000, in_place=in_place), 100_000, take_arrays)
+    with MpQItr(load.generate, start="fork") as pipe:
+        load.take(iter(pipe), 0, 30)
+
+
+def test_best_peer_is_the_one_that_comes_closest() -> None:
+    def row(name: str, *ratios: float) -> Row:
+        return Row("w", name, "", [1.0] * 3, [1.0] * 3, [*ratios])
+
+    ours, slow, alone = row("splitpipe", 1.0, 1.0, 1.0), row("slow", 3.0, 2.0, 9.0), row("alone")
+    close = row("close", 9.0, 1.5, 1.2)  # by the median, whatever its worst repeat
+    faster = row("faster", 0.5, 0.7, 0.6)
+    assert best_peer([ours, slow, close, alone]) is close
+    assert best_peer([ours, slow, close, faster]) is faster
+    assert best_peer([ours, alone]) is None
+    assert best_peer([ours, slow], baseline="slow") is ours
 
 
 def test_rows_shows_splitpipe_beside_numpy_and_names_the_skipped(tmp_path: Path) -> None:

@@ -7,19 +7,19 @@ import inspect
 import os
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from splitpipe.errors import LaneNotAskedWarning, PipelineClosedError, WorkerDiedError
+from splitpipe.errors import PipelineClosedError, WorkerDiedError
 from splitpipe.lane import outer_lane
 from splitpipe.pipeline.bar import with_bar
 from splitpipe.pipeline.crew import Crew, Tally, make_crew
 from splitpipe.pipeline.options import OnError, Options, check_names
 from splitpipe.pipeline.state import load_state, state_of
 from splitpipe.pipeline.stats import PipelineStats, WorkerStats, verdict
+from splitpipe.pipeline.warning import warn_of_lanes
 from splitpipe.workers import Job, Places
 from splitpipe.workers.lanes import NOTHING_LEFT, Skipped
 from splitpipe.workers.resources import usable_cores
@@ -136,6 +136,7 @@ class MpQItr(Generic[T]):
         self._tally = Tally()
         self._last_workers: tuple[WorkerStats, ...] = ()
         self._taking = threading.Lock()  # one thread at a time takes an item
+        self._resumed_after = 0  # items of the epoch under way that another pipeline delivered
         self._warned = False
         self._trace: Trace | None = None
         if trace is not None:
@@ -154,6 +155,7 @@ class MpQItr(Generic[T]):
         self._places = places
         crew = self._ready_crew()
         self._began = time.perf_counter()
+        self._resumed_after = sum(places.items)
         crew.start(places)
         items: Iterator[T] = _Epoch(self, places.epoch)
         if self._options.progress:
@@ -186,7 +188,7 @@ class MpQItr(Generic[T]):
         try:
             while places.left:
                 item = self._receive(crew, places)
-                if self._job.lanes > 1 and not places.asked:
+                if self._job.lanes > 1 and not places.asked and not self._warned:
                     self._warn_of_lanes(sum(places.items) >= _MANY)
                 if item is NOTHING_LEFT:
                     continue
@@ -239,19 +241,13 @@ class MpQItr(Generic[T]):
             self._crew.stop()
         if self._trace is not None:
             self._trace.flush()
-        self._warn_of_lanes(any(self._places.items))
+        self._warn_of_lanes(sum(self._places.items) > self._resumed_after)
 
     def _warn_of_lanes(self, enough: bool) -> None:
         """Warn, once, of a generator that has given enough items without asking for its lane."""
         if enough and self._job.lanes > 1 and not self._places.asked and not self._warned:
             self._warned = True
-            warnings.warn(
-                f"{self._job.name} ran in {self._job.lanes} lanes and never asked which one it is, so each lane gave "
-                "the same items. Read a SplitDataLoader in it, or take the share of current_lane().index of "
-                "current_lane().count; or pass lanes=1",
-                LaneNotAskedWarning,
-                stacklevel=4,
-            )
+            warn_of_lanes(self._job)
 
     def _adjust_workers(self) -> None:
         """Take one worker more or less, if the last epoch says that it would help; the items stay the same."""
@@ -346,8 +342,10 @@ class MpQItr(Generic[T]):
     def close(self) -> None:
         """End the workers, in a few seconds at most; items that you hold stay valid. May be called again."""
         self._closed = True
-        self._end_epoch(given_up=True)
-        self._end_crew()
+        try:
+            self._end_epoch(given_up=True)
+        finally:  # a warning may be an error
+            self._end_crew()
 
     def __enter__(self) -> MpQItr[T]:
         return self

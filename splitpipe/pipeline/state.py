@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections import deque
 from typing import Any
 
@@ -15,7 +17,7 @@ _VERSION = 1
 
 def _identity(job: Job) -> dict[str, Any]:
     """Return what must be the same for a state to fit."""
-    parts = [job.gen, *job.args, *job.kwargs.values()]
+    parts = [*_parts(job.gen), *job.args, *job.kwargs.values()]
     data = [str(part.fingerprint()) for part in parts if callable(getattr(part, "fingerprint", None))]
     return {
         "generator": job.name,
@@ -26,6 +28,13 @@ def _identity(job: Job) -> dict[str, Any]:
         "world_size": job.world_size,
         "tail": job.tail,
     }
+
+
+def _parts(gen: Any) -> list[Any]:
+    """Return a function, or what was bound to it and the function."""
+    if isinstance(gen, functools.partial):
+        return [*_parts(gen.func), *gen.args, *gen.keywords.values()]
+    return [gen]
 
 
 def state_of(job: Job, places: Places) -> dict[str, Any]:
@@ -59,8 +68,9 @@ def load_state(job: Job, state: Any) -> Places:
             [state["states"].get(str(lane), "") for lane in range(len(state["items"]))],
             deque(int(lane) for lane in state["left"]),
         )
+        lanes = int(state["lanes"])
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise StateError(f"the state is damaged: {exc!r}. It is what state_dict() returned, unchanged") from exc
+        raise _damaged(exc) from exc
     movable = job.starts_anywhere and _in_turn(places)
     for name, mine in _identity(job).items():
         if state.get(name) != mine and not (name == "lanes" and movable):
@@ -68,9 +78,29 @@ def load_state(job: Job, state: Any) -> Places:
                 f"the state is of a pipeline with {name}={state.get(name)!r}, and this one has {name}={mine!r}: make "
                 "the pipeline as it was, or begin anew without the state"
             )
-    if len(places.items) == job.lanes or places.epoch < 0:
+    try:
+        _check(places, lanes)
+    except (TypeError, ValueError) as exc:
+        raise _damaged(exc) from exc
+    if lanes == job.lanes or places.epoch < 0:
         return places
     return _dealt(sum(places.items), places, job.lanes)
+
+
+def _damaged(why: Exception) -> StateError:
+    return StateError(f"the state is damaged: {why!r}. It is what state_dict() returned, unchanged")
+
+
+def _check(places: Places, lanes: int) -> None:
+    """Raise ValueError or TypeError if these can be the places of no pipeline."""
+    count = lanes if places.epoch >= 0 else 0
+    if len(places.items) != count or any(items < 0 for items in places.items):
+        raise ValueError(f"items={places.items} of {count} lanes")
+    if len(set(places.left)) < len(places.left) or not set(places.left) <= set(range(count)):
+        raise ValueError(f"left={list(places.left)} of {count} lanes")
+    for state in places.states:
+        if state and not isinstance(json.loads(state), dict):
+            raise ValueError(f"a lane's state is {state}")
 
 
 def _in_turn(places: Places) -> bool:

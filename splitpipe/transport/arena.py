@@ -70,8 +70,7 @@ class Arena:
         limit: how many bytes of blocks it makes, unless a single one needs more.
 
     Attributes:
-        made: blocks made and not yet told of, as (offset, capacity).
-        removed: offsets of blocks that are gone and not yet told of.
+        has_news: whether blocks were made or removed since `news` was asked for.
     """
 
     def __init__(self, fd: int, limit: int) -> None:
@@ -81,8 +80,9 @@ class Arena:
         self._free: list[Block] = []
         self._bytes = self._free_bytes = 0
         self._lock = threading.Lock()  # the generator may build arrays in several threads
-        self.made: list[tuple[int, int]] = []
-        self.removed: list[int] = []
+        self._made: list[tuple[int, int]] = []
+        self._removed: list[int] = []
+        self.has_news = False
 
     def take(self, size: int) -> Block:
         """Return a block of at least `size` bytes, with one user.
@@ -123,14 +123,23 @@ class Arena:
         block.users = 1
         self._end += capacity
         self._bytes += capacity
-        self.made.append((block.offset, capacity))
+        self._made.append((block.offset, capacity))
+        self.has_news = True
         return block
+
+    def news(self) -> tuple[list[tuple[int, int]], list[int]]:
+        """Return the blocks made, as (offset, capacity), and the offsets of those removed, since this was asked for."""
+        with self._lock:
+            news = self._made, self._removed
+            self._made, self._removed, self.has_news = [], [], False
+        return news
 
     def _remove(self, block: Block) -> None:
         """Give the memory of a block back to the system."""
         self._bytes -= block.capacity
         self._free_bytes -= block.capacity
-        self.removed.append(block.offset)
+        self._removed.append(block.offset)
+        self.has_news = True
         memory: Any = block.memory.obj
         memory.madvise(mmap.MADV_REMOVE)
 

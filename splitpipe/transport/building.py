@@ -45,8 +45,11 @@ class Builder:
 
     def collect(self) -> None:
         """Take back the blocks of arrays that died."""
-        while self._dead:
-            block = self._dead.popleft()
+        while True:
+            try:
+                block = self._dead.popleft()
+            except IndexError:  # asking first would not do: several threads may be here
+                return
             for address, (unsent, _) in list(self._unsent.items()):
                 if unsent is block:
                     self._unsent.pop(address, None)

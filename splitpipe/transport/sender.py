@@ -111,6 +111,7 @@ class Sender:
         """
         self._read_control(wait=False)
         while self._start is None:
+            # One ahead, and no more; the last one may have been ahead itself, and be asked for only now.
             more = self._epoch < last if last is not None else self._asks > 1
             if completed and more and not self.stopped() and self._epoch == self._asked:
                 self._epoch += 1
@@ -208,7 +209,7 @@ class Sender:
         """Return a block for a ticket; the main process is told of it."""
         try:
             block = self._arena.take(size)
-        except MemoryError:
+        except BaseException:
             self._free.append(ticket)
             raise
         self._hand_over(ticket, block)
@@ -220,12 +221,13 @@ class Sender:
         self._out += block.capacity
 
     def _tell_blocks(self) -> None:
-        for offset, capacity in self._arena.made:
+        if not self._arena.has_news:
+            return
+        made, removed = self._arena.news()
+        for offset, capacity in made:
             self._write(_about_block(Kind.MAP, 0, offset, capacity))
-        for offset in self._arena.removed:
+        for offset in removed:
             self._write(_about_block(Kind.UNMAP, 0, offset, 0))
-        self._arena.made.clear()
-        self._arena.removed.clear()
 
     def _send_in_slot(
         self, kind: int, frame: Frame, size: int, lane: int, epoch: int, flags: int, state_bytes: int

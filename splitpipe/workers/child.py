@@ -82,7 +82,7 @@ class _Worker:
             epoch = self._sender.next_start(completed=completed, last=self._last_epoch)
             try:
                 job = self._ready_job()
-                lanes = deque(_Lane(self._run_of(job, place, epoch)) for place in self._places(job, epoch))
+                lanes = deque(self._lane(job, place, epoch) for place in self._places(job, epoch))
             except BaseException as exc:  # noqa: BLE001  what the user's modules and init raise goes to the main process
                 self._fail(exc, f"worker {self._number} (pid {os.getpid()}), while it started", self._number, epoch)
                 completed = False
@@ -102,8 +102,10 @@ class _Worker:
             self._draws, self._lane_of_item = self._job.draws, self._job.lane_of_item
         return self._job
 
-    def _run_of(self, job: Job, place: Place, epoch: int) -> LaneRun:
-        return LaneRun(job, place, epoch) if self._trace is None else TracedRun(job, place, epoch, trace=self._trace)
+    def _lane(self, job: Job, place: Place, epoch: int) -> _Lane:
+        trace = self._trace
+        run = LaneRun(job, place, epoch) if trace is None else TracedRun(job, place, epoch, trace=trace)
+        return _Lane(run, draws=job.draws)
 
     def _places(self, job: Job, epoch: int) -> list[Place]:
         if epoch == self._resumed[0]:
@@ -145,7 +147,9 @@ class _Worker:
                 state = run.state() if run.lane.state else b""
                 if not sender.send(_ITEM, self._frame(item, run), lane.index, lane.epoch, flags, state):
                     return False
-            except Exception as exc:  # noqa: BLE001  what cannot be sent is told of instead
+            except ChannelClosed:
+                raise
+            except BaseException as exc:  # noqa: BLE001  what cannot be sent is told of instead
                 return self._fail(exc, self._where(run), lane.index, lane.epoch)
         return False
 
@@ -201,10 +205,12 @@ class _Worker:
 class _Lane:
     """A lane, and the random numbers that go with it."""
 
-    def __init__(self, run: LaneRun) -> None:
+    def __init__(self, run: LaneRun, *, draws: bool) -> None:
         self.run = run
         self.index, self.epoch = run.lane.index, run.lane.epoch
         self.randomness = GlobalRandomness(run.lane)
+        if draws:
+            run.before_each = self.randomness.stay
 
 
 def _die_with(parent: int, *, is_child: bool) -> None:

@@ -94,6 +94,7 @@ def explain_death(
         kills: how many processes the system has killed since for want of memory.
         has_started: whether it came so far as to run anything.
     """
+    process.reap()  # it has ended, and the forkserver, whose child it may be, needs a moment to tell how
     exitcode = process.exitcode()
     if exitcode is not None and exitcode < 0:
         try:

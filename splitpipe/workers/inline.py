@@ -38,6 +38,8 @@ class InlineTeam:
             run = LaneRun(self._job, Place(lane, places.items[lane], places.states[lane]), places.epoch)
             self._runs[lane] = run
             self._randomness[lane] = GlobalRandomness(run.lane)
+            if self._job.draws:
+                run.before_each = self._randomness[lane].stay
 
     def receive(self, lane: int, timeout: float | None) -> Any:
         """Return the next item of `lane`, or NOTHING_LEFT, or Skipped; a timeout cannot be kept here."""

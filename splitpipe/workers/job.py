@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import os
 import pickle
@@ -50,9 +51,11 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What the generator function is called."""
-        gen = getattr(self.gen, "func", self.gen)  # what a functools.partial calls
-        return getattr(gen, "__qualname__", None) or type(gen).__qualname__
+        """What the generator function is called; the same in every process, for saved states to tell."""
+        function: Any = self.gen
+        while isinstance(function, functools.partial):
+            function = function.func
+        return str(getattr(function, "__qualname__", None) or type(function).__qualname__)
 
     @property
     def starts_anywhere(self) -> bool:

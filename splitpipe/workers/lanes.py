@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from splitpipe.errors import ItemError, JobError
@@ -39,7 +39,10 @@ class LaneRun:
         lane: the lane.
         items: how many items it has given, those before it was resumed included.
         inside: whether the generator has asked which lane it is.
+        before_each: called before each item that is only made again, as whoever calls `step` does before that.
     """
+
+    before_each: Callable[[], None] | None = None
 
     def __init__(self, job: Job, place: Place, epoch: int) -> None:
         state = json.loads(place.state) if place.state else {}
@@ -51,11 +54,13 @@ class LaneRun:
         self.inside = self._context.run(enter, self.lane)
         self._iterator: Iterator[Any] | None = None
         self._failures = 0
+        self._at = self.items  # which item is being made, or was last
 
     def step(self) -> Any:
         """Return the generator's next item, or NOTHING_LEFT; what it raises comes through."""
         if self._iterator is None:
             self._iterator = self._context.run(self._begin)
+        self._at = self.items
         item = self._context.run(next, self._iterator, NOTHING_LEFT)
         self.items += item is not NOTHING_LEFT
         self._failures = 0
@@ -95,10 +100,14 @@ class LaneRun:
             raise JobError(f"{job.name} returned a {kind}; a generator function yields items") from None
         for _ in range(0 if at_once else done):
             self._repeat(iterator)
+        if done and not at_once and self.before_each is not None:
+            self.before_each()
         return iterator
 
     def _repeat(self, iterator: Iterator[Any]) -> None:
         """Take an item that was delivered before, or fail as before."""
+        if self.before_each is not None:
+            self.before_each()
         try:
             missing = next(iterator, NOTHING_LEFT) is NOTHING_LEFT
         except Exception:
@@ -118,4 +127,4 @@ class LaneRun:
             self._context.run(close)
 
     def __str__(self) -> str:
-        return f"lane {self.lane.index} of {self.lane.count}, item {self.items} of epoch {self.lane.epoch}"
+        return f"lane {self.lane.index} of {self.lane.count}, item {self._at} of epoch {self.lane.epoch}"

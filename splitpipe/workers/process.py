@@ -94,7 +94,8 @@ class _Child(WorkerProcess):
         return self._exitcode
 
     def reap(self) -> None:
-        self._wait(0)
+        if self._exitcode is None:
+            self._wait(0)
 
     def _wait(self, options: int) -> None:
         pid, status, usage = os.wait4(self.pid, options)

@@ -275,15 +275,13 @@ class Team:
                 waited_for += f", after {self.restarted} restarts"
             raise member.explain(waited_for, out_of_memory_kills() - self._kills)
         self._restarts -= 1
-        if not member.receiver.page.ready_ns:
-            self._restarts = 0  # one that does not even start will not the next time
+        fresh = self._started(member.number, self._places)  # first, for if it fails the dead one is to be closed later
+        self._members[member.number] = fresh
         self.restarted += 1
         self._lost_bytes += member.receiver.bytes
         self._lost_copies += member.receiver.copies
         member.close()
         stop_processes([member.process])
-        fresh = self._started(member.number, self._places)
-        self._members[member.number] = fresh
         fresh.receiver.control(Control.START, self._places.epoch)
 
     def _late(self, lane: int, timeout: float | None) -> WorkerTimeoutError:

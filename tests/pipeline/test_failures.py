@@ -182,7 +182,7 @@ def test_an_item_that_does_not_pickle_names_the_part(start: str) -> None:
     with MpQItr(lambda: iter([1, {"x": [0, {"lock": threading.Lock()}]}, 3]), start=start) as pipe:
         items = iter(pipe)
         assert next(items) == 1
-        with pytest.raises(ItemError, match=r"item 2 .*item\['x'\]\[1\]\['lock'\], a lock.* does not pickle"):
+        with pytest.raises(ItemError, match=r"item 1 of .*item\['x'\]\[1\]\['lock'\], a lock.* does not pickle"):
             next(items)
     with MpQItr(lambda: iter([[_Raises()]])) as pipe, pytest.raises(ItemError, match=r"item\[0\].*not me"):
         next(iter(pipe))
@@ -297,7 +297,8 @@ def test_the_generators_finally_runs_on_break_and_close(tmp_path: Path) -> None:
         for _ in range(3):
             next(iter(pipe))
         list(pipe)
-        assert {f"closed-{epoch}" for epoch in range(4)} == {path.name for path in tmp_path.iterdir()}
+        # The next epoch may have been begun early, and be over too.
+        assert {f"closed-{epoch}" for epoch in range(4)} <= {path.name for path in tmp_path.iterdir()}
         next(iter(pipe))
     assert (tmp_path / "closed-4").exists()
 
