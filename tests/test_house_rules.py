@@ -20,6 +20,7 @@ FLOORS = {
     "errors": 0,
     "lane": 0,
     "progress": 0,
+    "arrays": 1,
     "codecs": 1,
     "order": 1,
     "storage": 1,
