@@ -39,7 +39,7 @@ def parse(described: Any) -> np.dtype[Any]:
         ValueError: it describes none, or one with objects.
     """
     try:
-        dtype = np.dtype(_checked(described))
+        dtype: np.dtype[Any] = np.dtype(_checked(described))
     except (TypeError, KeyError, SyntaxError, OverflowError) as exc:
         raise ValueError(f"names a dtype that numpy does not know: {described!r}: {exc}") from exc
     if dtype.hasobject:
@@ -54,14 +54,14 @@ def _described(dtype: np.dtype[Any]) -> Any:
     if dtype.names is None or dtype.fields is None:
         return dtype.str
     fields = [dtype.fields[name] for name in dtype.names]
-    described = {
+    described: dict[str, Any] = {
         "names": list(dtype.names),
         "formats": [_described(field[0]) for field in fields],
         "offsets": [int(field[1]) for field in fields],
         "itemsize": int(dtype.itemsize),
     }
     if any(len(field) > 2 for field in fields):
-        described["titles"] = [field[2] if len(field) > 2 else None for field in fields]  # type: ignore[misc]
+        described["titles"] = [field[2] if len(field) > 2 else None for field in fields]
     return described
 
 

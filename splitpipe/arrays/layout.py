@@ -56,7 +56,9 @@ PREFIX = struct.Struct("<BQ3sI")  # op, size, POP MARK BINUNICODE, bytes of the 
 _MARKS = b"0(X"
 ENTRY_END = b"uN0"  # SETITEMS NONE, and the POP behind `size` bytes
 END_BYTES = 10  # of an entry, beside those that `size` counts
-_TORN = "is cut short or damaged: what comes before this entry can be read from a copy that is cut there and ends in b'.'"
+_TORN = (
+    "is cut short or damaged: what comes before this entry can be read from a copy that is cut there and ends in b'.'"
+)
 
 
 def pack_header(commits: int, deleted: int) -> bytes:

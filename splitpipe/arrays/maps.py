@@ -49,4 +49,3 @@ def array_in(data: Map, path: str, dtype: np.dtype[Any], shape: tuple[int, ...],
     array._mmap, array.filename, array.offset = data, path, offset
     array.mode = "r+" if array.flags.writeable else "r"
     return array
-

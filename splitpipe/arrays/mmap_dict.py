@@ -30,8 +30,8 @@ class MmapDict(MutableMapping[str, Any]):
         readonly: for reading alone. Files of mmappickle are always opened so.
         allow_pickle: load values that are more than builtin types and arrays, which runs whatever their author put
             into them. What was stored through this very object needs no leave.
-        durability: "commit" lets each change wait until the disk has it. With "none" a change survives its process being
-            killed at any instant, but may not survive a power cut before `flush`.
+        durability: "commit" lets each change wait until the disk has it. With "none" a change survives its process
+            being killed at any instant, but may not survive a power cut before `flush`.
 
     Raises:
         ArrayNotFoundError: `readonly`, and there is no file; or there is no directory to make it in.
@@ -103,6 +103,10 @@ class MmapDict(MutableMapping[str, Any]):
             items = other
         last = dict(items)  # of a key that comes twice, its last value
         self._written().add({**last, **kwargs}.items())
+
+    def __ior__(self, other: Any) -> MmapDict:
+        self.update(other)
+        return self
 
     def clear(self) -> None:
         """Take every key out."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ class PickleFile:
         return self._counters()[0] // 2
 
     def _counters(self) -> tuple[int, int]:
-        return COUNTERS.unpack(self._file.read(COUNTERS.size, COUNTERS_AT))  # type: ignore[return-value]
+        return COUNTERS.unpack(self._file.read(COUNTERS.size, COUNTERS_AT))
 
     def refresh(self) -> bool:
         """Take in what others changed; return whether that is anything.
@@ -201,14 +201,14 @@ class PickleFile:
         added: list[tuple[str, int]] = []
         for key, value in items:
             at = self._end if not added else tail.at
-            pieces = _entry(key, value, at)
-            tail.add([pieces[0][1:], *pieces[1:]] if not added else pieces)  # type: ignore[index,list-item]
+            head, pieces = _entry(key, value, at)
+            tail.add([head if added else head[1:], *pieces])  # the first byte is the STOP of before, and stays it
             added.append((str(key), at))
         tail.add([b"."])
         tail.flush()
         return added, tail.at - 1
 
-    def delete(self, keys: Iterable[str]) -> None:
+    def delete(self, keys: Sequence[str]) -> None:
         """Delete entries, one after the other.
 
         Raises:
@@ -253,8 +253,8 @@ class PickleFile:
                     other._map = None
             if views_are_alive(self._file.identity):
                 raise ViewsAliveError(
-                    f"{self._path}: arrays of this process are still mapped from it, and what is written to them would be "
-                    "lost: drop them first, or copy them"
+                    f"{self._path}: arrays of this process are still mapped from it, and what is written to them would "
+                    "be lost: drop them first, or copy them"
                 )
             own = [key for key, at in self.places.items() if at in self._own]
             done = (self._counters()[0] | 1) + 1
@@ -273,18 +273,14 @@ class PickleFile:
         self._file.close()
 
 
-def _entry(key: Any, value: Any, at: int) -> list[Piece]:
-    """Return an entry that goes to `at`; its first piece is bytes."""
+def _entry(key: Any, value: Any, at: int) -> tuple[bytes, list[Piece]]:
+    """Return an entry that goes to `at`, its key and what follows."""
     if not isinstance(key, str):
         raise ArrayKeyError(f"the keys of a MmapDict are strings, and got {key!r}, a {type(key).__qualname__}")
     name = str(key).encode("utf-8", "surrogatepass")
     start = at + PREFIX.size + len(name)
-    pieces: list[Piece]
-    if stored_array.is_array(value):
-        pieces = stored_array.pack(value, start)
-    else:
-        pieces = list(values.encode(value))
-    return [layout.pack_key(name, length_of(pieces)), *pieces, layout.ENTRY_END]
+    pieces = stored_array.pack(value, start) if stored_array.is_array(value) else values.encode(value)
+    return layout.pack_key(name, length_of(pieces)), [*pieces, layout.ENTRY_END]
 
 
 def _counters(data: bytes) -> tuple[int, int]:
@@ -297,12 +293,15 @@ def _check(head: bytes, path: str) -> None:
     if head[: len(layout.MAGIC)] != layout.MAGIC[: len(head)] or not head:
         what = "is empty" if not head else "is something else"
         cure = (
-            f": read a dictionary pickled elsewhere with pickle.load, and put it into a new file: MmapDict(new).update(it)"
+            ": read what was pickled elsewhere with pickle.load, and put it into a new file: MmapDict(new).update(it)"
         )
-        raise ArrayFileError(f"{path}: is no file of a MmapDict, but {what}{cure if head[:1] == layout.MAGIC[:1] else ''}")
+        raise ArrayFileError(
+            f"{path}: is no file of a MmapDict, but {what}{cure if head[:1] == layout.MAGIC[:1] else ''}"
+        )
     if len(head) < FIRST:
         raise CorruptDataError(f"{path}: is cut short within its first {FIRST} bytes", path=path, offset=len(head))
     if head[layout.VERSION_AT] > layout.VERSION:
         raise FormatVersionError(
-            f"{path}: is of version {head[layout.VERSION_AT]}, and this splitpipe reads up to {layout.VERSION}: upgrade it"
+            f"{path}: is of version {head[layout.VERSION_AT]}, and versions up to {layout.VERSION} are known here: "
+            "upgrade splitpipe"
         )

@@ -103,7 +103,7 @@ def unpack(data: Map, start: int, stop: int, path: str) -> Any:
         return _Reading(data, start, stop, path).array()
     except CorruptDataError:
         raise
-    except Exception as exc:  # noqa: BLE001  whatever numpy and pickle raise of damaged bytes
+    except Exception as exc:  # whatever numpy and pickle raise of damaged bytes
         raise _damaged(path, start) from exc
 
 
@@ -154,7 +154,7 @@ class _Reading:
         fill = values.decode(self._next(self._stop - self._at - 4), trusted=False, what=self._path)
         self._expect(_AFTER_FILL)
         hard = self._next(3) == _HARD
-        return np.ma.MaskedArray(found, mask, None, False, True, 0, fill, True, hard)  # type: ignore[call-overload]
+        return np.ma.MaskedArray(found, mask, None, False, True, 0, fill, True, hard)
 
     def _plain(self, head_bytes: int) -> Any:
         self._expect(_ARRAY)

@@ -56,7 +56,7 @@ def _copy_entry(file: SharedFile, old: int, fd: int, new: int) -> int:
     if value[:1] == b"C":
         notes = stored_array.moved(value, new - old)
         taken += 3 + value[1]
-    rest = stop - old - taken
+    rest: int = stop - old - taken
     start = layout.pack_key(key, len(notes) + rest - len(layout.ENTRY_END)) + notes
     write_all(fd, start, new)
     _copy(file.fd, old + taken, fd, new + len(start), rest)

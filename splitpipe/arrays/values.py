@@ -14,7 +14,7 @@ import operator
 import pickle
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,9 @@ def encode(value: Any) -> list[bytes]:
             "part under a key of its own, as bytes or as an array"
         ) from exc
     except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as exc:
-        raise ArrayTypeError(f"a {type(value).__qualname__} cannot be stored, because it cannot be pickled: {exc}") from exc
+        raise ArrayTypeError(
+            f"a {type(value).__qualname__} cannot be stored, because it cannot be pickled: {exc}"
+        ) from exc
     return [file.getvalue()[2:-1]]  # without PROTO and STOP
 
 
@@ -89,10 +91,10 @@ def _reduced_array(array: NDArray[Any]) -> Any:
             pass
         else:
             is_fortran = array.flags.f_contiguous and not array.flags.c_contiguous
-            order = "F" if is_fortran else "C"
+            order: Literal["C", "F"] = "F" if is_fortran else "C"
             return np.ndarray, (array.shape, described, bytearray(array.tobytes(order)), 0, None, order)
     # numpy's own state, on an array that is made by a public name.
-    state = np.asarray(array).__reduce__()[2] if kind is np.ndarray else array.__reduce__()[2]  # type: ignore[index]
+    state = np.asarray(array).__reduce__()[2] if kind is np.ndarray else array.__reduce__()[2]
     return np.ndarray.__new__, (kind, (0,), "b"), state
 
 
@@ -122,6 +124,7 @@ class _Maker:
     """Stands for one of numpy's names; has nothing that a pickle could set."""
 
     __slots__ = ("_make",)
+    _make: Callable[..., Any]
 
     def __init__(self, make: Callable[..., Any]) -> None:
         object.__setattr__(self, "_make", make)
@@ -135,9 +138,11 @@ class _Maker:
 
 def _make_array(shape: Any, described: Any, data: Any, offset: Any, strides: Any, order: Any) -> NDArray[Any]:
     dtype = dtypes.parse(described)  # none with objects: they would be made of these bytes
+    array: NDArray[Any]
     if not isinstance(data, bytearray) or offset != 0 or strides is not None:
         raise pickle.UnpicklingError("an array that was not stored as such")
-    return np.ndarray(shape, dtype, data, 0, None, "F" if order == "F" else "C")
+    array = np.ndarray(shape, dtype, data, 0, None, "F" if order == "F" else "C")
+    return array
 
 
 def _make_masked(data: Any, mask: Any, *options: Any) -> Any:
