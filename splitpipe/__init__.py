@@ -9,6 +9,7 @@ from splitpipe.codecs import Codec as Codec
 from splitpipe.codecs import register_codec as register_codec
 from splitpipe.lane import Lane as Lane
 from splitpipe.lane import current_lane as current_lane
+from splitpipe.loader import ArrayLoader as ArrayLoader
 from splitpipe.loader import SplitDataLoader as SplitDataLoader
 from splitpipe.loader import concat as concat
 from splitpipe.loader import mix as mix
@@ -27,6 +28,7 @@ from splitpipe.storage import verify as verify
 from splitpipe.storage import write_split_data as write_split_data
 
 __all__ = (
+    "ArrayLoader",
     "BigArray",
     "BigArrayWriter",
     "CleanReport",

@@ -354,15 +354,17 @@ def _rows(value: ArrayLike, header: NpyHeader, what: str) -> NDArray[Any]:
 
 
 def _is_kept(values: NDArray[Any], dtype: np.dtype[Any]) -> bool:
-    """Return whether values come back from `dtype` as they were."""
+    """Return whether values are the same in `dtype`."""
+    if dtype.kind != values.dtype.kind and not {dtype.kind, values.dtype.kind} <= set("biufc"):
+        return False
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             there = values.astype(dtype)
-            if values.dtype.kind in "OV":
-                return False
             back = there.astype(values.dtype)
             same = (back == values) | ((back != back) & (values != values))
+            if {dtype.kind, values.dtype.kind} == {"i", "u"}:
+                same &= (there < 0) == (values < 0)  # large numbers become negative ones and large ones again
             return bool(np.all(same))
     except (TypeError, ValueError, OverflowError):
         return False

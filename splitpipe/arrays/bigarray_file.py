@@ -115,8 +115,8 @@ def _value(data: Iterator[int], seen: list[Any]) -> Any:
 
 
 def _number(data: Iterator[int], size: int) -> int:
-    return int.from_bytes(bytes(next(data) for _ in range(size)), "little", signed=size == 4)
+    return int.from_bytes(bytes([next(data) for _ in range(size)]), "little", signed=size == 4)
 
 
 def _text(data: Iterator[int], size: int) -> str:
-    return bytes(next(data) for _ in range(size)).decode()
+    return bytes([next(data) for _ in range(size)]).decode()

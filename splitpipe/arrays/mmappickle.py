@@ -24,7 +24,7 @@ from splitpipe.errors import CorruptDataError
 
 __all__ = ["MmappickleFile", "is_mmappickle"]
 
-_HEADER = re.compile(rb"\x80\x04\x95\x0d\0{7}J\x01\0\0\0" rb"0J(....)0\(", re.DOTALL)
+_HEADER = re.compile(rb"\x80\x04\x95\x0d\x00{7}J\x01\x00\x00\x000J....0\(", re.DOTALL)
 _HEADER_BYTES = 24
 _FRAME = struct.Struct("<cQcB")
 _END = b"\x95\x02\0\0\0\0\0\0\0d."

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from splitpipe.arrays import dtypes
-from splitpipe.errors import ArrayTypeError, PickleRefusedError
+from splitpipe.errors import ArrayTypeError, CorruptDataError, PickleRefusedError, SplitpipeError
 
 __all__ = ["decode", "encode"]
 
@@ -61,10 +61,17 @@ def decode(opcodes: bytes, *, trusted: bool, what: str) -> Any:
 
     Raises:
         PickleRefusedError: they name more than builtin types and arrays, and are not trusted.
-        pickle.UnpicklingError: they are no such thing; or what else an unpickler raises then.
+        CorruptDataError: they are no such thing.
     """
     file = io.BytesIO(opcodes + pickle.STOP)
-    return (_Unpickler if trusted else _PlainUnpickler)(file, what).load()
+    try:
+        return (_Unpickler if trusted else _PlainUnpickler)(file, what).load()
+    except SplitpipeError:
+        raise
+    except Exception as exc:
+        if trusted and not isinstance(exc, pickle.UnpicklingError | EOFError):
+            raise  # of a class of the user's own, perhaps one that is no longer there
+        raise CorruptDataError(f"{what} is damaged: {exc}") from exc
 
 
 class _Pickler(pickle.Pickler):

@@ -18,7 +18,14 @@ from hypothesis.extra import numpy as npst
 from oracle import plain, same
 
 from splitpipe import EmptyNDArray, MmapDict
-from splitpipe.errors import ArrayShapeError, ArrayTypeError, PickleRefusedError, ViewsAliveError, WriterStateError
+from splitpipe.errors import (
+    ArrayShapeError,
+    ArrayTypeError,
+    CorruptDataError,
+    PickleRefusedError,
+    ViewsAliveError,
+    WriterStateError,
+)
 
 ALIGNED = np.dtype([("a", "u1"), ("b", "<f8"), ("c", ">i2", (2, 3))], align=True)
 ARRAYS = [
@@ -205,7 +212,7 @@ def test_a_hostile_pickle_is_not_run(tmp_path: Path) -> None:
     d["strides"] = [Call(np.ndarray, ((4,), "u1", bytearray(8), 0, (1000,), "C"))]
     other = MmapDict(tmp_path / "d.pickle")
     for key in other:
-        with pytest.raises((PickleRefusedError, ValueError, TypeError, pickle.UnpicklingError)):
+        with pytest.raises((PickleRefusedError, CorruptDataError)):
             other[key]
     assert not (tmp_path / "ran").exists()
 
@@ -231,7 +238,7 @@ def test_no_private_name_of_numpy_is_in_the_file(tmp_path: Path) -> None:
     assert plain(path)["objects"][0].tolist() == [{}, 2]
 
 
-KEYS = st.text(max_size=3) | st.sampled_from(["a", "b", "k" * 255, "k" * 256, "é" * 70_000])
+KEYS = st.text(max_size=3) | st.sampled_from(["a", "b", "k" * 255, "k" * 256, "é" * 200])
 SMALL = st.none() | st.integers() | st.text() | st.binary() | st.lists(st.integers(), max_size=3)
 DTYPES = npst.scalar_dtypes() | npst.array_dtypes(allow_subarrays=True)
 STORED = SMALL | npst.arrays(DTYPES, npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))

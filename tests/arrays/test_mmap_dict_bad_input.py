@@ -1,5 +1,6 @@
 """What MmapDict makes of files, keys and values that are none: a named error, and the file as it was."""
 
+import contextlib
 import datetime
 import errno
 import io
@@ -59,12 +60,8 @@ def test_a_damaged_byte_gives_a_named_error_or_another_value_and_never_a_crash(t
             except SplitpipeError:
                 continue
             for key in found:
-                try:
+                with contextlib.suppress(SplitpipeError):
                     str(found[key])
-                except (SplitpipeError, pickle.UnpicklingError, ValueError, TypeError, EOFError, LookupError) as exc:
-                    assert str(exc)  # noqa: PT017
-                except (AttributeError, OverflowError, MemoryError, UnicodeDecodeError):
-                    pass  # what an unpickler raises
             found.close()
 
 
@@ -225,7 +222,7 @@ def test_values_too_large_for_pickle_inside_others_are_named(tmp_path: Path, mon
             raise OverflowError("cannot serialize a bytes object larger than 4 GiB")
 
     d = MmapDict(tmp_path / "d.pickle")
-    with pytest.raises(ArrayTypeError, match="4 GiB .* under a key of its own"):
+    with pytest.raises(ArrayTypeError, match=r"4 GiB .* under a key of its own"):
         d["x"] = [Large()]
 
 
