@@ -22,8 +22,6 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-from splitpipe.errors import CorruptDataError
-
 __all__ = [
     "COUNTERS",
     "COUNTERS_AT",
@@ -56,9 +54,6 @@ PREFIX = struct.Struct("<BQ3sI")  # op, size, POP MARK BINUNICODE, bytes of the 
 _MARKS = b"0(X"
 ENTRY_END = b"uN0"  # SETITEMS NONE, and the POP behind `size` bytes
 END_BYTES = 10  # of an entry, beside those that `size` counts
-_TORN = (
-    "is cut short or damaged: what comes before this entry can be read from a copy that is cut there and ends in b'.'"
-)
 
 
 def pack_header(commits: int, deleted: int) -> bytes:
@@ -77,26 +72,19 @@ def entry_size(key_bytes: int, value_bytes: int) -> int:
     return PREFIX.size - 9 + key_bytes + value_bytes + len(ENTRY_END) - 1
 
 
-def scan(data: Any, at: int, path: str) -> tuple[list[tuple[str, int]], int]:
-    """Return key and place of each entry from `at` on that is not deleted, and where the STOP is.
+def scan(data: Any, at: int) -> tuple[list[tuple[str, int]], int]:
+    """Return key and place of each entry from `at` on that is not deleted, and where what is no entry begins.
+
+    That is the STOP, unless the file was cut or damaged, or others have written more of it than is in `data`.
 
     Args:
         data: the file, mapped or in memory.
         at: where an entry, or the STOP, is.
-        path: of the file, for errors.
-
-    Raises:
-        CorruptDataError: there is neither, or no STOP follows.
     """
     found: list[tuple[str, int]] = []
     unpack, length = PREFIX.unpack_from, len(data)
-    while at < length:
-        if data[at] == STOP:
-            return found, at
-        try:
-            op, size, marks, key_bytes = unpack(data, at)
-        except struct.error:
-            break
+    while at + PREFIX.size <= length and data[at] != STOP:
+        op, size, marks, key_bytes = unpack(data, at)
         after = at + END_BYTES + size
         if marks != _MARKS or after >= length or size < entry_size(key_bytes, 1):
             break
@@ -109,7 +97,7 @@ def scan(data: Any, at: int, path: str) -> tuple[list[tuple[str, int]], int]:
         elif op != DEAD:
             break
         at = after
-    raise CorruptDataError(f"{path}: at byte {at} {_TORN}", path=path, offset=at)
+    return found, at
 
 
 def is_dense(data: Any, live: list[int], end: int) -> bool:

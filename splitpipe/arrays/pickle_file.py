@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from splitpipe.arrays import layout, stored_array, values
-from splitpipe.arrays.layout import COUNTERS, COUNTERS_AT, DEAD, FIRST, LIVE, PREFIX
+from splitpipe.arrays.layout import COUNTERS, COUNTERS_AT, DEAD, FIRST, LIVE, PREFIX, STOP
 from splitpipe.arrays.maps import Map, map_file, views_are_alive
 from splitpipe.arrays.pieces import Piece, Tail, length_of
 from splitpipe.arrays.shared_file import SharedFile, create
@@ -76,12 +76,28 @@ class PickleFile:
         head = self._file.read(FIRST, 0)
         _check(head, self._path)
         self._commits, _ = _counters(head[COUNTERS_AT:])
-        found, self._end = layout.scan(self._mapped(self._file.size()), FIRST, self._path)
         self._loaded = self._file.identity
         self.places.clear()
         self._covered.clear()
         self._own.clear()
-        self._take(found)
+        self._end = FIRST
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Take in the entries from where the STOP was."""
+        while True:
+            data = self._mapped(self._file.size())
+            found, self._end = layout.scan(data, self._end)
+            self._take(found)
+            if self._end < len(data) and data[self._end] == STOP:
+                return
+            if self._file.size() <= len(data):  # otherwise somebody wrote more meanwhile
+                raise CorruptDataError(
+                    f"{self._path}: is cut short or damaged at byte {self._end}: what comes before, and b'.', is what "
+                    "can be read of it",
+                    path=self._path,
+                    offset=self._end,
+                )
 
     def _take(self, found: Iterable[tuple[str, int]]) -> None:
         """Put entries that come behind the known ones into `places`; the later one of a key counts."""
@@ -130,8 +146,7 @@ class PickleFile:
                 self._own.discard(self.places.pop(key))
             changed = bool(gone)
         if self._file.read(1, self._end) != b".":
-            found, self._end = layout.scan(self._mapped(self._file.size()), self._end, self._path)
-            self._take(found)
+            self._read_on()
             changed = True
         self._commits = commits & ~1
         return changed

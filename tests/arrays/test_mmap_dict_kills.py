@@ -17,6 +17,7 @@ import pytest
 from oracle import in_child, kill_self_at, plain, same
 
 from splitpipe import EmptyNDArray, MmapDict, MpQItr
+from splitpipe.arrays.pickle_file import PickleFile
 
 OLD = {"a": 1, "x": np.arange(5), "b": "text"}
 STEPS = {
@@ -249,6 +250,30 @@ print(states, len(d))
 
     assert watcher.returncode == 0
     assert printed.split()[1] == "601"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_entries_that_come_while_a_reader_reads_are_read_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """What the reader has mapped ends in the middle of them."""
+    path = tmp_path / "d.pickle"
+    d, reader = MmapDict(path), MmapDict(path, readonly=True)
+    d["first"] = 1
+    mapped, late = PickleFile._mapped, iter(range(3))
+
+    def and_then(self: PickleFile, least: int) -> Any:
+        data = mapped(self, least)
+        if self is not d._file and (number := next(late, None)) is not None:
+            d[f"late {number}"] = np.ones(10_000)
+        return data
+
+    monkeypatch.setattr(PickleFile, "_mapped", and_then)
+    if again:
+        reader.refresh()
+    else:
+        reader = MmapDict(path, readonly=True)
+    assert list(reader) == ["first", "late 0", "late 1", "late 2"]
 
 
 def test_commit_number_and_refresh_tell_what_happened(tmp_path: Path) -> None:
