@@ -135,4 +135,7 @@ def _mapped(path: Path, header: NpyHeader, mode: str) -> Any:
     order: Any = "F" if header.fortran else "C"
     if header.stop == header.size:  # nothing to map; what mapping nothing does differs between versions of numpy
         return np.empty(header.shape, header.dtype, order).view(np.memmap)
-    return np.memmap(path, header.dtype, mode, header.size, header.shape, order)  # type: ignore[call-overload]
+    try:
+        return np.memmap(path, header.dtype, mode, header.size, header.shape, order)  # type: ignore[call-overload]
+    except PermissionError as exc:
+        raise ReadOnlyError(f'{path}: may not be written to: open it with mode="r" or "c"') from exc

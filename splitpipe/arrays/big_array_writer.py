@@ -18,7 +18,7 @@ from splitpipe.arrays.bigarray_file import is_bigarray
 from splitpipe.arrays.names import Entry, NamesFile, names_path
 from splitpipe.arrays.npy import HEADER_LIMIT, NpyHeader, pack_npy, parse_npy
 from splitpipe.arrays.pieces import blocks_of
-from splitpipe.arrays.shared_file import SharedFile, create, fill_or_fail
+from splitpipe.arrays.shared_file import SharedFile, allocate, create
 from splitpipe.errors import (
     ArrayFileError,
     ArrayKeyError,
@@ -217,8 +217,7 @@ class BigArrayWriter:
         size = self._file.size()
         begin = header.size + at * header.row_bytes
         try:
-            with fill_or_fail(self.path):
-                os.posix_fallocate(self._file.fd, begin, max(count * header.row_bytes, 1))
+            allocate(self._file, begin, count * header.row_bytes)
             self._set_rows(header, at + count)
         except BaseException:
             with contextlib.suppress(OSError):

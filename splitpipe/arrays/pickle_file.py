@@ -118,8 +118,9 @@ class PickleFile:
     @property
     def commit_number(self) -> int:
         """The number of changes that the file has seen, as it is on the disk now."""
-        if self._file.is_replaced():
-            self.refresh()
+        if self._file.is_replaced():  # which is for `refresh` to take in
+            with self._file.path.open("rb") as file:
+                return COUNTERS.unpack_from(file.read(FIRST), COUNTERS_AT)[0] // 2  # type: ignore[no-any-return]
         return self._counters()[0] // 2
 
     def _counters(self) -> tuple[int, int]:
@@ -219,7 +220,8 @@ class PickleFile:
             head, pieces = _entry(key, value, at)
             tail.add([head if added else head[1:], *pieces])  # the first byte is the STOP of before, and stays it
             added.append((str(key), at))
-        tail.add([b"."])
+        if added:
+            tail.add([b"."])
         tail.flush()
         return added, tail.at - 1
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from splitpipe.errors import ArrayFileError, ArrayNotFoundError, DiskFullError, ReadOnlyError, WriterStateError
 
-__all__ = ["SharedFile", "create", "fill_or_fail", "write_all"]
+__all__ = ["SharedFile", "allocate", "create", "fill_or_fail", "write_all"]
 
 _FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
@@ -167,6 +167,21 @@ def write_all(fd: int, data: Any, offset: int) -> None:
             rest = rest[written:]
 
 
+def allocate(file: SharedFile, offset: int, length: int) -> None:
+    """Make sure that the disk has room for what is to be written, where it can tell; the file grows to hold it.
+
+    Raises:
+        DiskFullError: it has not.
+    """
+    if length and hasattr(os, "posix_fallocate"):
+        with fill_or_fail(file.path):
+            try:
+                os.posix_fallocate(file.fd, offset, length)
+            except OSError as exc:
+                if exc.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
+
+
 @contextlib.contextmanager
 def fill_or_fail(path: Path) -> Iterator[None]:
     """Make the errors of a disk that is full ones that name the file and the cure."""
@@ -201,11 +216,21 @@ def create(path: Path, content: bytes, *, length: int = 0, replace: bool = False
         if replace:
             beside.replace(path)
         else:
-            with contextlib.suppress(FileExistsError):
-                os.link(beside, path)
+            _link(beside, path)
     finally:
         os.close(fd)
         beside.unlink(missing_ok=True)
+
+
+def _link(beside: Path, path: Path) -> None:
+    """Give a file a second name, unless there is one of that name."""
+    try:
+        os.link(beside, path)
+    except FileExistsError:
+        return
+    except OSError:  # not every file system has links; on those, two who make the file at once may be a problem
+        if not path.exists():
+            beside.replace(path)
 
 
 def _identity(stat: os.stat_result) -> tuple[int, int]:
