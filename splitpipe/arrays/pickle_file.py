@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from splitpipe.arrays import layout, stored_array, values
-from splitpipe.arrays.layout import COUNTERS, COUNTERS_AT, DEAD, FIRST, LIVE, PREFIX, STOP
+from splitpipe.arrays.layout import COUNTERS, COUNTERS_AT, DEAD, END_BYTES, FIRST, LIVE, PREFIX, STOP
 from splitpipe.arrays.maps import Map, map_file, views_are_alive
 from splitpipe.arrays.pieces import Piece, Tail, length_of
 from splitpipe.arrays.shared_file import SharedFile, create
@@ -73,15 +73,16 @@ class PickleFile:
 
     def _load(self) -> None:
         """Read the whole file."""
+        self._map, self._loaded = None, None
         head = self._file.read(FIRST, 0)
         _check(head, self._path)
         self._commits, _ = _counters(head[COUNTERS_AT:])
-        self._loaded = self._file.identity
         self.places.clear()
         self._covered.clear()
         self._own.clear()
         self._end = FIRST
         self._read_on()
+        self._loaded = self._file.identity
 
     def _read_on(self) -> None:
         """Take in the entries from where the STOP was."""
@@ -90,6 +91,7 @@ class PickleFile:
             found, self._end = layout.scan(data, self._end)
             self._take(found)
             if self._end < len(data) and data[self._end] == STOP:
+                self._covered = [at for at in self._covered if data[at] == LIVE]
                 return
             if self._file.size() <= len(data):  # otherwise somebody wrote more meanwhile
                 raise CorruptDataError(
@@ -129,12 +131,15 @@ class PickleFile:
     def refresh(self) -> bool:
         """Take in what others changed; return whether that is anything.
 
-        Without a lock: an entry is complete before it becomes visible.
+        No writer is waited for: an entry is complete before it becomes visible.
         """
+        with self._file.state:
+            return self._refresh()
+
+    def _refresh(self) -> bool:
         if self._file.is_replaced() or self._loaded != self._file.identity:
             if self._file.is_replaced():
                 self._file.reopen()
-            self._map = None
             self._load()
             return True
         commits, deleted = self._counters()
@@ -160,15 +165,27 @@ class PickleFile:
             CorruptDataError: it is not what was stored.
             PickleRefusedError: it is a pickle of more than builtin types and arrays, by somebody else.
         """
-        at = self.places[key]
-        data = self._mapped(self._end)
-        _, size, _, key_bytes = PREFIX.unpack_from(data, at)
-        start, stop = at + PREFIX.size + key_bytes, at + 10 + size - len(layout.ENTRY_END)
-        array = stored_array.unpack(data, start, stop, self._path)
-        if array is not None:
+        array, opcodes, own = self._found(key)
+        if opcodes is None:
             return array
-        trusted = allow_pickle or at in self._own
-        return values.decode(data[start:stop], trusted=trusted, what=f"{self._path}: the value of {key!r}")
+        return values.decode(opcodes, trusted=allow_pickle or own, what=f"{self._path}: the value of {key!r}")
+
+    def _found(self, key: str) -> tuple[Any, bytes | None, bool]:
+        """Return the array of a key, or the opcodes of another value, and whether they were stored through this object.
+
+        When it returns, nothing but the array refers to the map, so that `vacuum` does not take a reader for a view.
+        """
+        with self._file.state:
+            if self._loaded != self._file.identity:  # opened anew by a thread that has not got further yet
+                self._refresh()
+            at = self.places[key]
+            data = self._mapped(self._end)
+            _, size, _, key_bytes = PREFIX.unpack_from(data, at)
+            start, stop = at + PREFIX.size + key_bytes, at + END_BYTES + size - len(layout.ENTRY_END)
+            array = stored_array.unpack(data, start, stop, self._path)
+            opcodes = None if array is not None else data[start:stop]
+            del data
+            return array, opcodes, at in self._own
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
@@ -176,7 +193,7 @@ class PickleFile:
             self.refresh()
             if self._covered:  # by a writer that was killed before it could
                 self._commit([(at, DEAD) for at in self._covered])
-                self._covered.clear()
+                self._covered = []
             yield
 
     def add(self, items: Iterable[tuple[str, Any]]) -> None:
@@ -201,15 +218,14 @@ class PickleFile:
                 raise
             if not added:
                 return
-            before = len(self._covered)
-            self._take(added)
-            self._own.update(at for _, at in added)
+            replaced = [self.places[key] for key, _ in added if key in self.places]
             # The new entries first: with the first byte of the first of them, all are there.
-            replaced = self._covered[before:]
             self._commit([(self._end, LIVE), *((at, DEAD) for at in replaced)])
-            self._covered.clear()
-            self._own.difference_update(replaced)
-            self._end = end
+            with self._file.state:
+                self._take(added)
+                self._covered, self._end = [], end
+                self._own.difference_update(replaced)
+                self._own.update(at for _, at in added)
 
     def _write(self, items: Iterable[tuple[str, Any]]) -> tuple[list[tuple[str, int]], int]:
         """Write entries behind the end; return them, and where the STOP behind the last one is."""
@@ -234,23 +250,24 @@ class PickleFile:
         with self._turn():
             places = [self.places[key] for key in keys]
             self._commit([(at, DEAD) for at in places], deletes=True)
-            gone = set(places)
-            for key in [key for key, at in self.places.items() if at in gone] if len(gone) > 1 else list(keys):
-                del self.places[key]
-            self._own -= gone
+            with self._file.state:
+                for key in keys:
+                    del self.places[key]
+                self._own.difference_update(places)
 
     def _commit(self, changes: Iterable[tuple[int, int]], *, deletes: bool = False) -> None:
         """Change the first bytes of entries, and count that as one change."""
         commits, deleted = self._counters()
         commits += commits & 1  # of a writer that was killed: what it did counts as done
         done = commits + 2
+        loaded, self._loaded = self._loaded, None  # after an error, the file tells how far this came
         self._file.write(COUNTERS.pack(commits + 1, done if deletes else deleted), COUNTERS_AT)
         for at, op in changes:
             self._file.write(bytes([op]), at)
         if self._durable:
             self._file.sync()
         self._file.write(COUNTERS.pack(done, done if deletes else deleted), COUNTERS_AT)
-        self._commits = done
+        self._commits, self._loaded = done, loaded
 
     def vacuum(self) -> None:
         """Write what is not deleted to a new file and put that in the place of this one.
@@ -259,26 +276,31 @@ class PickleFile:
             ViewsAliveError: arrays of this process are mapped from this file.
             DiskFullError: there is no room for the new file; this one stays.
         """
-        with self._turn():
+        with self._turn(), self._file.state:
             live = sorted(self.places.values())
             data = self._mapped(self._end + 1)
             if self._file.size() == self._end + 1 and layout.is_dense(data, live, self._end):
                 return
             del data
-            for other in list(_open_files):  # each maps the file again when it reads
-                if other._file.identity == self._file.identity:
-                    other._map = None
-            if views_are_alive(self._file.identity):
-                raise ViewsAliveError(
-                    f"{self._path}: arrays of this process are still mapped from it, and what is written to them would "
-                    "be lost: drop them first, or copy them"
-                )
+            self._refuse_views()
             own = [key for key, at in self.places.items() if at in self._own]
             done = (self._counters()[0] | 1) + 1
-            copy_live(self._file, live, layout.pack_header(done, done))
+            copy_live(self._file, live, layout.pack_header(done, done), self._refuse_views)
             self._file.reopen()
             self._load()
             self._own.update(self.places[key] for key in own)
+
+    def _refuse_views(self) -> None:
+        """Raise if an array of this process lies in the file."""
+        for other in list(_open_files):  # each maps the file again when it reads
+            if other._file.identity == self._file.identity:
+                with other._file.state:  # after what a thread is just reading; it waits for nobody meanwhile
+                    other._map = None
+        if views_are_alive(self._file.identity):
+            raise ViewsAliveError(
+                f"{self._path}: arrays of this process are still mapped from it, and what is written to them would be "
+                "lost: drop them first, or copy them"
+            )
 
     def sync(self) -> None:
         """Wait until the disk has everything, what was written to mapped arrays as well."""

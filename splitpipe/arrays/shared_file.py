@@ -40,6 +40,7 @@ class SharedFile:
         self.path = path
         self.readonly = readonly
         self._turns = threading.Lock()  # `flock` knows processes and descriptors, and no threads
+        self.state = threading.RLock()  # for what threads know of the file; never held while a turn is waited for
         self._lock_fd: int | None = None
         self._fd: int | None = None
         self.reopen()
@@ -48,10 +49,10 @@ class SharedFile:
     def reopen(self) -> None:
         """Open whatever the path names now."""
         fd = self._open()
-        self.close()
-        self._fd = fd
-        self._closer = weakref.finalize(self, os.close, fd)
-        self.identity = _identity(os.fstat(fd))
+        identity, closer = _identity(os.fstat(fd)), weakref.finalize(self, os.close, fd)
+        with self.state:
+            self.close()
+            self._fd, self._closer, self.identity = fd, closer, identity
 
     def _open(self) -> int:
         try:
@@ -132,7 +133,7 @@ class SharedFile:
     def after_fork(self) -> None:
         """Give up, in a forked child, the turn that a thread of the parent may have had."""
         self._unlock()
-        self._turns = threading.Lock()
+        self._turns, self.state = threading.Lock(), threading.RLock()
 
     def size(self) -> int:
         """Return the length of the file in bytes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from splitpipe.arrays import layout, stored_array
 from splitpipe.arrays.layout import END_BYTES, PREFIX
@@ -16,8 +16,14 @@ _COPY_BYTES = 1 << 22
 _START_BYTES = 256 + 2  # as much of a value as its notes can be
 
 
-def copy_live(file: SharedFile, live: Iterable[int], header: bytes) -> None:
+def copy_live(file: SharedFile, live: Iterable[int], header: bytes, check: Callable[[], None]) -> None:
     """Put a new file in the place of `file`: `header`, and the entries at `live`; what is a hole stays one.
+
+    Args:
+        file: the old one.
+        live: where entries begin, in order.
+        header: the first bytes of the new file.
+        check: called when all is written; what it raises leaves `file` where it is.
 
     Raises:
         DiskFullError: there is no room for it; `file` stays.
@@ -34,6 +40,7 @@ def copy_live(file: SharedFile, live: Iterable[int], header: bytes) -> None:
                 at = _copy_entry(file, old, fd, at)
             write_all(fd, b".", at)
             os.fsync(fd)
+        check()
         beside.replace(file.path)
     finally:
         os.close(fd)

@@ -222,6 +222,37 @@ def test_writers_in_several_processes_and_threads_lose_nothing(tmp_path: Path) -
     assert d.commit_number >= 4 * 2 * 40
 
 
+def test_threads_read_while_others_write_and_clear_out(tmp_path: Path) -> None:
+    """One object, and another on the same file: nothing is read at the place of something else."""
+    path = tmp_path / "d.pickle"
+    d, other = MmapDict(path), MmapDict(path)
+    d.update({f"k{i}": [i] * i for i in range(50)})
+    other.refresh()
+    failed: list[BaseException] = []
+    done = threading.Event()
+
+    def read(found: MmapDict) -> None:
+        try:
+            while not done.is_set():
+                found.refresh()
+                assert all(found[f"k{i}"] == [i] * i for i in range(50))
+        except BaseException as exc:  # noqa: BLE001  a thread's own would be lost
+            failed.append(exc)
+
+    threads = [threading.Thread(target=read, args=(found,)) for found in (d, d, other)]
+    for thread in threads:
+        thread.start()
+    for i in range(16):
+        writer = (d, other)[i % 2]
+        writer[f"k{i % 50}"] = [i % 50] * (i % 50)
+        if i % 3 == 0:
+            writer.vacuum()
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
 def test_a_watching_process_sees_each_state_whole(tmp_path: Path) -> None:
     """Keys come in the order of writing, two at a time, with the values that they had when they came."""
     path = tmp_path / "d.pickle"
