@@ -1,7 +1,8 @@
 """Arrays as pickle opcodes, made so that their elements can be mapped where they lie.
 
-    C n notes POP                         notes: bytes of the two heads, then zeros, so that the elements lie at a
-                                          multiple of 64; for us alone: an unpickler drops it
+    BYTEARRAY8 n notes POP                notes: bytes of the two heads, then zeros, so that the elements lie at a
+                                          multiple of 64; for us alone: an unpickler drops it. No other value begins
+                                          with this opcode, for protocol 3 does not have it
     [numpy.ma.MaskedArray (]              only of a masked array
     numpy.ndarray ( head BYTEARRAY8 size elements 0 None order )
     [a second such array, or numpy.ma.nomask; None False True 0 fill_value True hard_mask )]
@@ -25,7 +26,7 @@ from splitpipe.arrays.maps import Map, array_in
 from splitpipe.arrays.pieces import Block, Piece
 from splitpipe.errors import CorruptDataError
 
-__all__ = ["is_array", "moved", "pack", "unpack"]
+__all__ = ["is_array", "moved", "notes_bytes", "pack", "unpack"]
 
 _ALIGNED = 64
 _NOTES = struct.Struct("<II")  # bytes of the head, and of the head of the mask
@@ -73,22 +74,29 @@ def _array(value: NDArray[Any] | EmptyNDArray) -> tuple[bytes, list[Piece]]:
 
 def _begin(at: int, before: bytes, head_bytes: int, mask_bytes: int) -> list[Piece]:
     notes = _NOTES.pack(head_bytes, mask_bytes)
-    elements = at + 3 + len(notes) + len(before) + len(_ARRAY) + head_bytes + _BUFFER.size
+    elements = at + _BUFFER.size + len(notes) + 1 + len(before) + len(_ARRAY) + head_bytes + _BUFFER.size
     notes += bytes(-elements % _ALIGNED)
-    return [pickle.SHORT_BINBYTES + bytes([len(notes)]) + notes + pickle.POP, before]
+    return [_dropped(notes), before]
+
+
+def _dropped(notes: bytes) -> bytes:
+    return _BUFFER.pack(pickle.BYTEARRAY8, len(notes)) + notes + pickle.POP
+
+
+def notes_bytes(start: bytes) -> int:
+    """Return how many bytes the notes take with which the stored value `start` begins; 0 if it is no array."""
+    return _BUFFER.unpack_from(start)[1] + _BUFFER.size + 1 if start[:1] == pickle.BYTEARRAY8 else 0
 
 
 def moved(start: bytes, shift: int) -> bytes:
     """Return the notes of an array that is moved by `shift` bytes, made longer or shorter.
 
     Args:
-        start: at least the first 256 bytes of the value.
+        start: at least as much of the value as its notes are.
         shift: how far everything up to the notes moves.
     """
-    notes = start[2 : 2 + start[1]]
-    filled = (len(notes) - _NOTES.size - shift) % _ALIGNED
-    notes = notes[: _NOTES.size] + bytes(filled)
-    return pickle.SHORT_BINBYTES + bytes([len(notes)]) + notes + pickle.POP
+    filled = (notes_bytes(start) - _BUFFER.size - 1 - _NOTES.size - shift) % _ALIGNED
+    return _dropped(start[_BUFFER.size :][: _NOTES.size] + bytes(filled))
 
 
 def unpack(data: Map, start: int, stop: int, path: str) -> Any:
@@ -97,7 +105,7 @@ def unpack(data: Map, start: int, stop: int, path: str) -> Any:
     Raises:
         CorruptDataError: they begin as those of an array and do not go on as such.
     """
-    if data[start : start + 1] != pickle.SHORT_BINBYTES:
+    if data[start : start + 1] != pickle.BYTEARRAY8:
         return None
     try:
         return _Reading(data, start, stop, path).array()
@@ -118,10 +126,9 @@ class _Reading:
         self._data = data
         self._stop = stop
         self._path = path
-        notes = data[start + 1]
-        self._at = start + 2
-        self._heads: tuple[int, int] = _NOTES.unpack_from(data, self._at)
-        self._at += notes
+        self._at = start
+        _, notes = _BUFFER.unpack(self._next(_BUFFER.size))
+        self._heads: tuple[int, int] = _NOTES.unpack_from(self._next(notes))
         self._expect(pickle.POP)
 
     def _next(self, length: int) -> bytes:

@@ -13,7 +13,7 @@ from splitpipe.arrays.shared_file import SharedFile, fill_or_fail, write_all
 __all__ = ["copy_live"]
 
 _COPY_BYTES = 1 << 22
-_START_BYTES = 256 + 2  # as much of a value as its notes can be
+_START_BYTES = 256  # of a value: its notes are less
 
 
 def copy_live(file: SharedFile, live: Iterable[int], header: bytes, check: Callable[[], None]) -> None:
@@ -59,10 +59,9 @@ def _copy_entry(file: SharedFile, old: int, fd: int, new: int) -> int:
     begin = PREFIX.size + key_bytes
     head = file.read(min(begin + _START_BYTES, stop - old), old)
     key, value = head[PREFIX.size : begin], head[begin:]
-    taken, notes = begin, b""
-    if value[:1] == b"C":
-        notes = stored_array.moved(value, new - old)
-        taken += 3 + value[1]
+    replaced = stored_array.notes_bytes(value)
+    notes = stored_array.moved(value, new - old) if replaced else b""
+    taken = begin + replaced
     rest: int = stop - old - taken
     start = layout.pack_key(key, len(notes) + rest - len(layout.ENTRY_END)) + notes
     write_all(fd, start, new)

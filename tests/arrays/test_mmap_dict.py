@@ -72,6 +72,9 @@ VALUES: list[Any] = [
     b"bytes" * 1000,
     bytearray(b"array"),
     (1, (2, [3])),
+    (b"ab", 1),
+    (b"ab", b"c" * 300, 3, [b"d"]),
+    [b"ab"],
     {"a": {1, 2}, "b": frozenset("x")},
     range(3, 9, 2),
     slice(1, None, 2),
@@ -413,6 +416,20 @@ def test_vacuum_gives_the_room_back_and_refuses_while_arrays_are_mapped(tmp_path
     d.vacuum()  # nothing to do
     assert path.stat().st_ino == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_vacuum_keeps_every_value_and_arrays_aligned_wherever_they_come_to_lie(tmp_path: Path) -> None:
+    """With keys of all lengths taken out before them, so that each moves by another number of bytes."""
+    d = MmapDict(tmp_path / "d.pickle")
+    d.update({"k" * (i % 90) + str(i): np.arange(i % 7 * 10.0) if i % 2 else (b"x" * i, i) for i in range(300)})
+    for key in list(d)[::3]:
+        del d[key]
+    before = {key: np.array(value) if isinstance(value, np.ndarray) else value for key, value in d.items()}
+    d.vacuum()
+
+    assert same(dict(d), before)
+    assert same(plain(tmp_path / "d.pickle"), before)
+    assert all(value.ctypes.data % 64 == 0 for value in d.values() if isinstance(value, np.ndarray) and value.size)
 
 
 def test_arrays_outlive_the_dictionary(tmp_path: Path) -> None:
