@@ -1,10 +1,15 @@
 """splitpipe: split a data set into bins; pipe it through worker processes into your training loop."""
 
+from splitpipe.arrays import BigArray as BigArray
+from splitpipe.arrays import BigArrayWriter as BigArrayWriter
+from splitpipe.arrays import EmptyNDArray as EmptyNDArray
+from splitpipe.arrays import MmapDict as MmapDict
 from splitpipe.build import build_split_data as build_split_data
 from splitpipe.codecs import Codec as Codec
 from splitpipe.codecs import register_codec as register_codec
 from splitpipe.lane import Lane as Lane
 from splitpipe.lane import current_lane as current_lane
+from splitpipe.loader import ArrayLoader as ArrayLoader
 from splitpipe.loader import SplitDataLoader as SplitDataLoader
 from splitpipe.loader import concat as concat
 from splitpipe.loader import mix as mix
@@ -25,9 +30,14 @@ from splitpipe.storage import verify as verify
 from splitpipe.storage import write_split_data as write_split_data
 
 __all__ = (
+    "ArrayLoader",
+    "BigArray",
+    "BigArrayWriter",
     "CleanReport",
     "Codec",
+    "EmptyNDArray",
     "Lane",
+    "MmapDict",
     "MpQItr",
     "PipelineStats",
     "SalvageReport",

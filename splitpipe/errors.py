@@ -7,7 +7,16 @@
     │   ├── CorruptDataError(ValueError)           bytes on disk are not what was committed
     │   ├── ColumnError(ValueError)                a metadata value or column does not fit
     │   ├── BuildInputError(RuntimeError)          the function of a build failed with one of its inputs
-    │   └── WriterStateError                       add or commit after the writer was closed or aborted
+    │   ├── WriterStateError                       add or commit after the writer was closed or aborted
+    │   ├── ArrayNotFoundError(FileNotFoundError)  no file of named arrays at that path
+    │   ├── ArrayFileError(ValueError)             the file is something else
+    │   ├── ArrayKeyError(TypeError)               a key or name that is no string
+    │   ├── ArrayTypeError(TypeError)              a value or dtype that cannot be held without loss
+    │   ├── ArrayShapeError(ValueError)            rows of another shape, or a place that is not there
+    │   ├── ArrayOverlapError(ValueError)          two processes wrote under one name
+    │   ├── ViewsAliveError(BufferError)           mapped arrays would lose their file
+    │   ├── ReadOnlyError(UnsupportedOperation)    opened for reading alone, and written to
+    │   └── DiskFullError(OSError)                 no room; what was there stays
     ├── CodecError
     │   ├── UnknownCodecError(LookupError)         no codec of that name
     │   ├── RecordTypeError(TypeError)             the codec cannot hold a record of this type
@@ -32,12 +41,21 @@ They survive pickling, because an error may cross from a worker process.
 
 from __future__ import annotations
 
+import io
+
 __all__ = [
+    "ArrayFileError",
+    "ArrayKeyError",
+    "ArrayNotFoundError",
+    "ArrayOverlapError",
+    "ArrayShapeError",
+    "ArrayTypeError",
     "BuildInputError",
     "CodecError",
     "CollateError",
     "ColumnError",
     "CorruptDataError",
+    "DiskFullError",
     "FormatVersionError",
     "GeneratorError",
     "ItemError",
@@ -48,12 +66,14 @@ __all__ = [
     "PickleRefusedError",
     "PipelineClosedError",
     "PipelineError",
+    "ReadOnlyError",
     "RecordTypeError",
     "RemoteTraceback",
     "SplitpipeError",
     "StateError",
     "StorageError",
     "UnknownCodecError",
+    "ViewsAliveError",
     "WorkerDiedError",
     "WorkerStartError",
     "WorkerTimeoutError",
@@ -118,6 +138,42 @@ class BuildInputError(StorageError, RuntimeError):
 
 class WriterStateError(StorageError):
     """The writer was used after it was closed or aborted."""
+
+
+class ArrayNotFoundError(StorageError, FileNotFoundError):
+    """There is no file at the path of a `MmapDict` or `BigArray`."""
+
+
+class ArrayFileError(StorageError, ValueError):
+    """The file is neither a `MmapDict` nor an array, whichever was asked for."""
+
+
+class ArrayKeyError(StorageError, TypeError):
+    """A key of a `MmapDict`, or a name in a `BigArray`, is a string, and something else was given."""
+
+
+class ArrayTypeError(StorageError, TypeError):
+    """The value cannot be stored, or not without losing some of it: Python objects, or another dtype."""
+
+
+class ArrayShapeError(StorageError, ValueError):
+    """Rows of another shape than the array has, or a place outside it."""
+
+
+class ArrayOverlapError(StorageError, ValueError):
+    """Another process wrote under the same name since this writer was opened."""
+
+
+class ViewsAliveError(StorageError, BufferError):
+    """Arrays of this process are still mapped from a file that was to be replaced."""
+
+
+class ReadOnlyError(StorageError, io.UnsupportedOperation):
+    """The file is open for reading alone, or is of a kind that is only read."""
+
+
+class DiskFullError(StorageError, OSError):
+    """The disk, a quota or a limit has no room for what was to be written."""
 
 
 class CodecError(SplitpipeError):

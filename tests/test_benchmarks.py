@@ -11,13 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
 pytest.importorskip("rich", reason="the benchmarks need the extra `bench`")
 
+from benchmarks.arrays import Runs, WrongArrayError
 from benchmarks.harness import Row, Sample, Task, best_peer, measure, spread
 from benchmarks.loads import Load, filled, take_arrays
+from benchmarks.peers.arraystores import SplitpipeArray
 from benchmarks.peers.rowsources import Rows, RowSource, SplitpipeRows, SplitpipeTrees
 from benchmarks.peers.stores import SplitpipeStore
 from benchmarks.rows import Epochs, WrongRowsError, make_rows
@@ -131,6 +134,20 @@ def test_rows_shows_splitpipe_beside_numpy_and_names_the_skipped(tmp_path: Path)
     assert list(tmp_path.glob("splitpipe-bench-*")) == []
 
 
+def test_arrays_shows_splitpipe_beside_numpy_and_the_dictionary_and_names_the_skipped(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    tiny = ("--rows", "600", "--keys", "3000", "--gigabytes", "0.01", "--repeats", "1", "--json", str(figures))
+    printed = run("benchmarks.arrays", *tiny, hidden=["h5py", "bigarray"], scratch=tmp_path)
+    assert "skipped h5py: No module named 'h5py' (pip install h5py)" in printed
+    content = json.loads(figures.read_text())
+    workloads = ("create", "write", "load", "iterate", "iterate again", "iterate, summed")
+    expected = [(workload, name) for workload in workloads for name in ("splitpipe", "numpy", "numpy.memmap")]
+    assert [(row["workload"], row["contender"]) for row in content["rows"]] == expected
+    assert len(content["remarks"]) == 5
+    assert all(text in printed for text in content["remarks"])
+    assert list(tmp_path.glob("splitpipe-bench-*")) == []
+
+
 def test_scale_shows_the_ratio_to_the_smaller_set_and_the_memory_of_readers(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     tiny = ("--open", "100", "1000", "--get", "100", "1000", "--reads", "300", "--readers", "2", "--repeats", "2")
@@ -238,6 +255,24 @@ def test_a_reader_that_returns_other_rows_is_caught_by_the_check_and_by_the_cloc
     for workload in epochs.by_name.values():
         with pytest.raises(WrongRowsError):
             workload(source)
+
+
+class _BrokenArray(SplitpipeArray):
+    """A reader that returns the rows of an array from the second on."""
+
+    def load(self) -> Any:
+        return super().load()[1:]
+
+
+def test_an_array_that_is_another_is_caught_by_the_check_and_by_the_clock(tmp_path: Path) -> None:
+    runs = Runs(np.random.default_rng(0).random((600, 2, 2)))
+    store = _BrokenArray(tmp_path / "a.npy")
+    runs.create(store)
+    with pytest.raises(WrongArrayError):
+        runs.check(store)
+    for name in ("load", "iterate", "iterate again", "iterate, summed"):
+        with pytest.raises(WrongArrayError):
+            runs.by_name[name](store)
 
 
 class _BrokenNumbers(Numbered):

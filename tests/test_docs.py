@@ -103,6 +103,16 @@ EXAMPLES = {
         "built 100\nimage 3: (8, 8, 3) float16 of 003.npy\nbright: 10 the first is 090.npy",
         "data set: 100 099.npy 99.0",
     ],
+    "coming_from_bigarray.py": [
+        "[0 1 2 3 4 5 6 7 8 9]\n[660 661 662 663 664 665 666 667 668 669]\n[780 781 782 783 784 785 786 787 788 789]\n",
+        "\n319600 319600\n(805,) [0 1 2 3 4]\n7 319610\n",
+    ],
+    "coming_from_mmappickle.py": [
+        "value\n3\ndict_keys(['other_key'])\n[1, 2, 3]\nunsupported: open it without readonly=True to change it\n",
+        "[1 4 3]\n<class 'numpy.memmap'>\n<class 'numpy.memmap'> (300, 300, 300)\nbefore: True\nafter: ",
+        "{'other_key': [1, 2, 3], 'test': array([1, 4, 3], dtype=uint8)}\nseen: ",
+        "viewer ended: 0",
+    ],
     "coming_from_ra_pickles.py": [
         "total 30\nelement 7: [7. 7. 7. 7.]\n10 of 30, all different: True\nwith replacement, 100 of 30: 100",
         "by threads: [1, 2, 3]\nwritten by each of three: [20, 20, 20]\nmerged: 60 more\ntotal 90",
@@ -130,7 +140,7 @@ def test_examples_run_and_print_what_they_promise(name: str, tmp_path: Path) -> 
     assert all(line in done.stdout for line in EXAMPLES[name]), done.stdout
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/storage.md", "docs/pipeline.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/storage.md", "docs/pipeline.md", "docs/arrays.md"])
 def test_a_page_runs_from_top_to_bottom(page: str, tmp_path: Path) -> None:
     """Its Python blocks, one after the other, as one script; then its commands, where the script ran."""
     script = tmp_path / "page.py"

@@ -21,6 +21,7 @@ FLOORS = {
     "lane": 0,
     "memory": 0,
     "progress": 0,
+    "arrays": 1,
     "codecs": 1,
     "order": 1,
     "storage": 1,
