@@ -35,11 +35,15 @@ class Trace:
     Args:
         path: the file, begun before.
         name: what the process is called.
+
+    Attributes:
+        lane: the lane that is worked on, for those who are not told.
     """
 
     def __init__(self, path: str, name: str) -> None:
         self._path = path
         self._pid = os.getpid()
+        self.lane = 0
         self._lines: list[str] = []
         self._line({"ph": "M", "name": "process_name", "args": {"name": name}})
 
@@ -73,11 +77,11 @@ class TracedRun(LaneRun):
 
     def step(self) -> Any:
         """Do as `LaneRun.step`."""
-        began, item = time.monotonic_ns(), self.items
+        began, item, lane = time.monotonic_ns(), self.items, self.lane
+        self._trace.lane = lane.index
         try:
             return super().step()
         finally:
-            lane = self.lane
             self._trace.add("produce", began, time.monotonic_ns(), lane=lane.index, epoch=lane.epoch, item=item)
 
 
@@ -92,7 +96,7 @@ class TracedSerializer(Serializer):
         """Do as `Serializer.frame`."""
         began = time.monotonic_ns()
         frame = super().frame(item)
-        self._trace.add("serialise", began, time.monotonic_ns())
+        self._trace.add("serialise", began, time.monotonic_ns(), lane=self._trace.lane)
         return frame
 
 
@@ -106,7 +110,7 @@ class TracedSender(Sender):
     def _ticket(self, need: int) -> int | None:
         began = time.monotonic_ns()
         ticket = super()._ticket(need)
-        self._trace.add("wait for room", began, time.monotonic_ns())
+        self._trace.add("wait for room", began, time.monotonic_ns(), lane=self._trace.lane)
         return ticket
 
     def send(self, kind: Kind, frame: Frame, *, lane: int, epoch: int, flags: int = 0, state: bytes = b"") -> bool:
