@@ -243,11 +243,10 @@ class MpQItr(Generic[T]):
         if not self._options.adjusts or self._crew is None:
             return
         workers = self._crew_stats()
-        blocked = min((worker.blocked for worker in workers), default=0.0)
-        busy = sum(worker.busy for worker in workers) / max(1, len(workers))
+        loads = [worker.load for worker in workers]
         waited = self._waited()
-        fewer = blocked > 0.5 and waited < 0.05 and self._workers > 1
-        more = busy > 0.8 and waited > 0.1 and self._workers < min(usable_cores(), self._job.lanes)
+        fewer = max(loads) < 0.5 and waited < 0.05 and self._workers > 1
+        more = sum(loads) / len(loads) > 0.8 and waited > 0.1 and self._workers < min(usable_cores(), self._job.lanes)
         if fewer or more:
             self._end_crew()
             self._workers += 1 if more else -1

@@ -25,6 +25,8 @@ class WorkerStats:
         busy: share of the time in which it ran the generator, serialised and copied.
         blocked: share in which it waited for room, because the consumer was behind.
         starved: share in which it waited for an epoch to begin.
+        computed: share in which it kept a core busy; what is missing of `busy` it waited for disk, network, a lock, or
+            a core.
         queued: how many items it has made that were not asked for yet, as far as they were looked at.
         memory_bytes: its resident memory now, shared memory included; 0 if it is gone.
     """
@@ -34,6 +36,7 @@ class WorkerStats:
     busy: float
     blocked: float
     starved: float
+    computed: float
     queued: int
     memory_bytes: int
 
@@ -43,9 +46,14 @@ class WorkerStats:
         lived, blocked, starved = member.figures()
         busy = max(0.0, lived - blocked - starved)
         return cls(
-            member.number, member.process.pid, busy / lived, blocked / lived, starved / lived, member.receiver.queued,
-            member.memory_bytes(),
+            member.number, member.process.pid, busy / lived, blocked / lived, starved / lived, member.cpu_s() / lived,
+            member.receiver.queued, member.memory_bytes(),
         )  # fmt: skip
+
+    @property
+    def load(self) -> float:
+        """Share of the time in which it had an epoch to work on that it was busy."""
+        return self.busy / (self.busy + self.blocked) if self.busy else 0.0
 
 
 @dataclass(frozen=True)
@@ -99,19 +107,24 @@ def verdict(waited: float, elapsed_s: float, workers: tuple[WorkerStats, ...], *
         return f"the consumer is the bottleneck: it waited {waited:.0%} of the time. To be faster, make the loop faster"
     if not workers:
         return f"making items takes {waited:.0%} of the time: worker processes would do it beside the loop"
-    busy = sum(worker.busy for worker in workers) / len(workers)
-    blocked = max(worker.blocked for worker in workers)
-    seen = f"the consumer waited {waited:.0%} of the time, and the workers were busy {busy:.0%}"
-    if len(workers) > 1 and ordered and blocked > _MUCH and max(worker.busy for worker in workers) > _MUCH:
-        slowest = max(workers, key=lambda worker: worker.busy)
+    load = sum(worker.load for worker in workers) / len(workers)
+    seen = f"the consumer waited {waited:.0%} of the time, and the workers were busy {load:.0%}"
+    slowest = max(workers, key=lambda worker: worker.busy)
+    others = [worker.busy for worker in workers if worker is not slowest]
+    if others and slowest.load > _MUCH and max(others) < _MUCH * slowest.busy:
+        cure = ", or pass ordered=False" if ordered else ""
         return (
-            f"worker {slowest.worker} is the bottleneck: it was busy {slowest.busy:.0%} while others waited for their "
-            "turn. Give the lanes equal work, or pass ordered=False"
+            f"worker {slowest.worker} is the bottleneck: it was busy {slowest.load:.0%}, and the others had less to do "
+            f"or waited for their turn. Give the lanes equal work{cure}"
         )
-    if busy > _MUCH:
-        if len(workers) < cores:
-            return f"the workers are the bottleneck: {seen}. Use more of them: {cores} cores are there"
-        return f"the workers are the bottleneck: {seen}. All {cores} cores are in use: make the generator faster"
-    if blocked > _MUCH:
+    if load <= _MUCH:
         return f"the consumer is the bottleneck now and then: {seen}. A larger prefetch would even it out"
-    return f"nobody is busy: {seen}. The generator waits for something else: disk, network, a lock"
+    computed = sum(worker.computed for worker in workers) / sum(worker.busy for worker in workers)
+    if computed < _MUCH:
+        return (
+            f"nobody is busy: {seen}, but computed in {computed:.0%} of that. The generator waits for something else: "
+            "disk, network, a lock, a core. More workers may help, also more than there are cores"
+        )
+    if len(workers) < cores:
+        return f"the workers are the bottleneck: {seen}. Use more of them: {cores} cores are there"
+    return f"the workers are the bottleneck: {seen}. All {cores} cores are in use: make the generator faster"

@@ -79,6 +79,16 @@ class Member:
             return 0
         return resident
 
+    def cpu_s(self) -> float:
+        """Return for how many seconds it has kept a core busy; 0 if it is gone."""
+        import psutil  # see above
+
+        try:
+            times = psutil.Process(self.process.pid).cpu_times()
+        except psutil.NoSuchProcess:
+            return 0.0
+        return float(times.user + times.system)
+
     def figures(self) -> tuple[float, float, float]:
         """Return for how many seconds it has lived, was blocked for want of room, and idle between epochs."""
         blocked, idle = self.receiver.page.waits()
