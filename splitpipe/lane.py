@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Inside", "Lane", "current_lane", "enter", "in_lane"]
+__all__ = ["Inside", "Lane", "current_lane", "enter", "in_lane", "outer_lane"]
 
 _LANE_PURPOSE = 1  # first word of the spawn key: keeps lane.rng apart from the order's own random streams
 
@@ -33,7 +33,8 @@ class Lane:
         tail: what the ranks do with what cannot be shared equally: "drop" it, "pad" it with items from the beginning,
             or be "uneven".
         state: where the generator may keep its place, as plain JSON: what is in it when an item is yielded is saved
-            with that item, and is here again when the epoch is resumed after it.
+            with that item, and is here again when the epoch is resumed after it; keep it small. `rng` is not part of
+            it, and begins anew then.
     """
 
     index: int = 0
@@ -88,6 +89,12 @@ def current_lane() -> Lane:
 def in_lane() -> bool:
     """Return whether the calling code runs inside a pipeline's lane."""
     return _current.get() is not None
+
+
+def outer_lane() -> Lane | None:
+    """Return the lane that the calling code runs in, if there is one, without counting as having asked for it."""
+    inside = _current.get()
+    return None if inside is None else inside.lane
 
 
 def enter(lane: Lane) -> Inside:

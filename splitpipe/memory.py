@@ -7,7 +7,9 @@ the other.
 from __future__ import annotations
 
 import math
+import operator
 import os
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,8 +19,6 @@ __all__ = ["ALIGNMENT", "Provider", "aligned_buffer", "empty", "provide"]
 
 # A cache line, and what AVX-512 loads and JAX ask for.
 ALIGNMENT = 64
-# Below this, alignment gains nothing.
-_ALIGNED_FROM = 1024
 # Below this, to copy is cheaper than to look after shared memory.
 _SHARED_FROM = 1 << 16
 
@@ -53,24 +53,21 @@ def empty(shape: int | tuple[int, ...], dtype: DTypeLike = float) -> NDArray[Any
 
     As `numpy.empty`, it is not initialised. In a worker process the memory of an array of 64 KB or more is shared with
     the main process: fill it, and yield it alone or as part of an item. From then on it is the consumer's, and
-    read-only here; ask for another one. Everywhere else it is an ordinary array, and an array of objects always is.
-    From 1 KB on it starts at a multiple of 64 bytes.
+    read-only here; ask for another one. Everywhere else, and for objects, it is what `numpy.empty` returns.
 
     Args:
         shape: of the array.
         dtype: of the array.
     """
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = tuple(shape) if isinstance(shape, Iterable) else (operator.index(shape),)
     kind = np.dtype(dtype)
-    size = math.prod(shape) * kind.itemsize
-    if size < _ALIGNED_FROM or kind.hasobject:
-        return np.empty(shape, kind)
-    if _provider is not None and size >= _SHARED_FROM:
-        provided = _provider.empty(shape, kind, size)
-        if provided is not None:
-            return provided
-    array: NDArray[Any] = np.ndarray(shape, kind, aligned_buffer(size))
-    return array
+    if _provider is not None:
+        size = math.prod(shape) * kind.itemsize
+        if size >= _SHARED_FROM and not kind.hasobject:
+            provided = _provider.empty(shape, kind, size)
+            if provided is not None:
+                return provided
+    return np.empty(shape, kind)
 
 
 def aligned_buffer(size: int) -> memoryview:

@@ -108,6 +108,14 @@ EXAMPLES = {
         "by threads: [1, 2, 3]\nwritten by each of three: [20, 20, 20]\nmerged: 60 more\ntotal 90",
     ],
     "coming_from_splitdataloader.py": ["1000\nb'2'\n499500\n499500 True"],
+    "in_place.py": ["copied 60 batches,", "in_place 60 batches,", "kept 8 of which copied 2\nstill there: True"],
+    "resume.py": ["killed by SIGKILL\ngoes on in epoch 1 after 48 batches\nbatches: 80 the same: True"],
+    "seeing.py": [
+        "the workers are the bottleneck:",
+        "the consumer is the bottleneck",
+        "timeline: {'deliver': 22, 'produce': 22, 'send': 20, 'serialise': 20, 'wait': 22, 'wait for room': 20}",
+    ],
+    "torch_training.py": ["torch"],  # the result, or that it is not installed
 }
 
 
@@ -122,7 +130,7 @@ def test_examples_run_and_print_what_they_promise(name: str, tmp_path: Path) -> 
     assert all(line in done.stdout for line in EXAMPLES[name]), done.stdout
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/storage.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/storage.md", "docs/pipeline.md"])
 def test_a_page_runs_from_top_to_bottom(page: str, tmp_path: Path) -> None:
     """Its Python blocks, one after the other, as one script; then its commands, where the script ran."""
     script = tmp_path / "page.py"

@@ -103,7 +103,7 @@ def _is_same(found: np.dtype[Any], row: np.dtype[Any]) -> bool:
 
 def _dtype_of(record: Any) -> np.dtype[Any]:
     if isinstance(record, np.ndarray) and record.shape:
-        return np.dtype((record.dtype, record.shape))
+        return np.dtype((_checked(record.dtype), record.shape))  # numpy 2.5 makes none of texts of any length
     if isinstance(record, np.ndarray | np.generic):
         return record.dtype
     raise RecordTypeError(

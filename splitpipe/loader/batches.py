@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from splitpipe.codecs import Codec
 from splitpipe.errors import CollateError
-from splitpipe.lane import Lane, current_lane
+from splitpipe.lane import Lane, current_lane, enter
 from splitpipe.loader.opened import OpenBin, records_of
 from splitpipe.memory import empty
 from splitpipe.order import Run, cut, plan_epoch, rank_count
@@ -61,7 +61,17 @@ class Batches:
 
     def __call__(self, first: int = 0) -> Iterator[Any]:
         """Return the batches of the current lane and epoch, from number `first` of them on."""
-        return _LaneOfBatches(self._cuts(current_lane(), first), _Bins(self._records, self._window), self._made)
+        return _LaneOfBatches(self, current_lane(), first)
+
+    def lane_of_item(self, lane: Lane, item: int) -> Lane:
+        """Return the lane that stands for one batch, whose random numbers depend on (seed, epoch, k) alone."""
+        number = self._number(lane, item)
+        return Lane(number, max(1, self.total()), lane.epoch, lane.seed)
+
+    def _number(self, lane: Lane, item: int) -> int:
+        """Return which batch of the epoch an item of a lane is."""
+        # The rank's batches are dealt out in turn; padded, they begin anew behind the last.
+        return (lane.rank + lane.world_size * (lane.index + item * lane.count)) % max(1, self.total())
 
     def _cuts(self, lane: Lane, first: int) -> Iterator[list[Run]]:
         """Yield the records of each batch of a lane."""
@@ -70,8 +80,7 @@ class Batches:
         step = lane.world_size * lane.count
         at = lane.index + first * lane.count  # among the batches of this rank
         while at < mine:
-            # The rank's batches are dealt out in turn; padded, they begin anew behind the last.
-            number = (lane.rank + lane.world_size * at) % total
+            number = self._number(lane, at // lane.count)
             runs = plan_epoch(
                 self._records._bin_counts(),
                 shuffle=self._shuffle,
@@ -96,11 +105,17 @@ class Batches:
 class _LaneOfBatches(Iterator[Any]):
     """The batches of a lane; an iterator and no generator, so that after one that fails the next can be made."""
 
-    def __init__(self, cuts: Iterator[list[Run]], bins: _Bins, make: Callable[[_Bins, list[Run]], Any]) -> None:
-        self._cuts, self._bins, self._make = cuts, bins, make
+    def __init__(self, batches: Batches, lane: Lane, first: int) -> None:
+        self._batches, self._lane, self._item = batches, lane, first
+        self._cuts = batches._cuts(lane, first)
+        self._bins = _Bins(batches._records, batches._window)
 
     def __next__(self) -> Any:
-        return self._make(self._bins, next(self._cuts))
+        runs = next(self._cuts)
+        if self._batches.draws:
+            enter(self._batches.lane_of_item(self._lane, self._item))  # for the transform's current_lane().rng
+        self._item += 1
+        return self._batches._made(self._bins, runs)
 
 
 class _Bins:

@@ -219,8 +219,8 @@ class Records(Sequence[Any]):
 
         A batch of `struct` records is one array; one of `tree` records is one tree whose arrays and numbers are
         stacked along a new first axis, its str and bytes in lists; of other records, a list. Rows of one size are
-        taken straight from the mapped files, without any Python per record. Batch *k* depends on (seed, epoch, *k*)
-        alone, not on the workers.
+        taken straight from the mapped files, without any Python per record. Which records batch *k* holds depends on
+        (seed, epoch, *k*) alone, not on workers or lanes, and so does what `transform` draws at random.
 
         Args:
             batch_size: records in a batch.
@@ -237,11 +237,14 @@ class Records(Sequence[Any]):
             CollateError: when read: records of a batch differ in structure or shape.
             CorruptDataError: when read: the bytes on disk are not those committed.
         """
+        batch_size, window = operator.index(batch_size), operator.index(window)
         if batch_size < 1 or window < 1:
             raise ValueError(f"batch_size and window are at least 1, and got {batch_size} and {window}")
         make = Batches(self, batch_size, shuffle, transform, drop_last, collate, window)
+        current_lane()  # in a pipeline's generator these are the batches of its lane, which so is asked for
         rank, world_size = find_rank(options.get("rank"), options.get("world_size"))
-        length = rank_count(make.total(), rank, world_size, options.get("tail", "drop"))
+        tail = options.get("tail") or ("uneven" if in_lane() else "drop")
+        length = rank_count(make.total(), rank, world_size, tail)
         return MpQItr(make, workers=workers, **{"length": length, **options})
 
 

@@ -15,6 +15,7 @@ class Crew(Protocol):
     """What a pipeline asks of those who run its generator."""
 
     delivered: int
+    start_s: float
     wait_s: float
     restarted: int
 
@@ -60,7 +61,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.items = self.skipped = self.bytes = self.copies = self.restarted = 0
-        self.wait_s = 0.0
+        self.start_s = self.wait_s = 0.0
 
     def with_crew(self, crew: Crew | None) -> Tally:
         """Return this tally with what a crew has done so far."""
@@ -76,4 +77,5 @@ class Tally:
         self.bytes += crew.received_bytes
         self.copies += crew.copies
         self.restarted += crew.restarted
+        self.start_s += crew.start_s
         self.wait_s += crew.wait_s

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from splitpipe.lane import outer_lane
 from splitpipe.pipeline.ranks import find_rank
 from splitpipe.workers.process import START_METHODS
 from splitpipe.workers.resources import default_max_bytes, usable_cores
@@ -32,7 +33,7 @@ class Options:
     seed: int
     rank: int | None
     world_size: int | None
-    tail: str
+    tail: str | None
     restarts: int
     timeout: float | None
     on_error: OnError
@@ -50,10 +51,10 @@ class Options:
             if getattr(self, name) is not None:
                 _check_count(name, getattr(self, name), least)
         _check_choice("start", self.start, (*START_METHODS, "thread"))
-        _check_choice("tail", self.tail, ("drop", "pad", "uneven"))
+        _check_choice("tail", self.tail, (None, "drop", "pad", "uneven"))
         if not callable(self.on_error):
             _check_choice("on_error", self.on_error, ("raise", "skip"))
-        if self.timeout is not None and not self.timeout > 0:
+        if self.timeout is not None and not (isinstance(self.timeout, int | float) and self.timeout > 0):
             raise ValueError(f"timeout is a number of seconds above 0, or None, and got {self.timeout!r}")
         self.ranks()
 
@@ -73,6 +74,10 @@ class Options:
     def ranks(self) -> tuple[int, int]:
         """Return rank and world size."""
         return find_rank(self.rank, self.world_size)
+
+    def tail_kind(self) -> str:
+        """Return what the ranks do with what they cannot share equally; lanes that are ranks leave nothing out."""
+        return self.tail or ("drop" if outer_lane() is None else "uneven")
 
     def team(self, workers: int) -> TeamOptions:
         """Return what a team of so many workers needs to know."""
@@ -117,8 +122,8 @@ def _check_count(name: str, value: Any, least: int) -> None:
         raise ValueError(f"{name} is at least {least}, and got {value}")
 
 
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+def _check_choice(name: str, value: Any, choices: tuple[str | None, ...]) -> None:
     if value not in choices:
-        names = ", ".join(f'"{choice}"' for choice in choices)
+        names = ", ".join(f'"{choice}"' for choice in choices if choice)
         more = ", or a function" if name == "on_error" else ""
         raise ValueError(f"{name} is one of {names}{more}, and got {value!r}")

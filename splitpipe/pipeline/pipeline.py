@@ -5,19 +5,21 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
+import threading
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from splitpipe.errors import LaneNotAskedWarning, PipelineClosedError, WorkerDiedError
+from splitpipe.errors import PipelineClosedError, WorkerDiedError
+from splitpipe.lane import outer_lane
 from splitpipe.pipeline.bar import with_bar
 from splitpipe.pipeline.crew import Crew, Tally, make_crew
 from splitpipe.pipeline.options import OnError, Options, check_names
 from splitpipe.pipeline.state import load_state, state_of
 from splitpipe.pipeline.stats import PipelineStats, WorkerStats, verdict
+from splitpipe.pipeline.warning import warn_of_lanes
 from splitpipe.workers import Job, Places
 from splitpipe.workers.lanes import NOTHING_LEFT, Skipped
 from splitpipe.workers.resources import usable_cores
@@ -26,6 +28,9 @@ from splitpipe.workers.trace import Trace, begin_trace
 __all__ = ["MpQItr"]
 
 T = TypeVar("T")
+
+# So many items without asking for the lane: it is not going to.
+_MANY = 100
 
 
 class MpQItr(Generic[T]):
@@ -49,8 +54,8 @@ class MpQItr(Generic[T]):
             whether fewer or more do better.
         lanes: how many lanes; by default one per worker, and with "auto" one per core.
         ordered: take items from the lanes in turn; False takes what is there first.
-        prefetch: how many items each worker makes ahead of the consumer; then it waits. Items below 16 KB travel
-            together, and count as one for each millisecond's work.
+        prefetch: how many items each worker makes ahead of the consumer, and up to three more while the consumer holds
+            none; then it waits. Items below 16 KB travel together, and count as one for each millisecond's work.
         max_bytes: how much shared memory all workers together may use; by default a quarter of what is available. One
             item for each is always allowed.
         start: "exec" starts fresh interpreters, which never import your script; "fork" copies this process, which is
@@ -61,8 +66,8 @@ class MpQItr(Generic[T]):
         rank: which of `world_size` main processes this is; by default what torchrun, mpirun or srun say in the
             environment, and otherwise the only one.
         world_size: how many main processes share each epoch.
-        tail: what they do with what they cannot share equally: "drop" it, "pad" it with items from the beginning so
-            that all have as many, or leave it "uneven", exactly once each.
+        tail: what they do with what they cannot share equally: "drop" it (the default), "pad" it with items from the
+            beginning so that all have as many, or leave it "uneven", exactly once each.
         restarts: how many workers that die are started again, continuing with the item that was not delivered.
         timeout: how many seconds to wait for one item at most; by default, and with `workers=0`, without end.
         init: called once in each worker, with its number, before anything else; not called with `workers=0`.
@@ -95,7 +100,7 @@ class MpQItr(Generic[T]):
         seed: int = 0,
         rank: int | None = None,
         world_size: int | None = None,
-        tail: str = "drop",
+        tail: str | None = None,
         restarts: int = 0,
         timeout: float | None = None,
         init: Callable[[int], object] | None = None,
@@ -112,18 +117,25 @@ class MpQItr(Generic[T]):
         )  # fmt: skip
         check_names(gen, options, _DEFAULTS)
         skips = on_error != "raise"
-        self._job = Job(gen, args, kwargs, options.lane_count(), seed, init, *options.ranks(), tail, skips)
-        self._job.check()
+        outer = outer_lane()
+        if outer is not None:  # a pipeline within a lane does that lane's share of that lane's epoch
+            seed = seed or outer.seed
+        rank, world_size = options.ranks()
+        lane_count, tail = options.lane_count(), options.tail_kind()
+        self._job = Job(gen, args, kwargs, lane_count, seed, init, rank, world_size, tail, skips)
+        self._job.check(_DEFAULTS)
         self._workers = min(options.most_workers(), self._job.lanes)
         self._ordered, self._timeout = ordered, timeout
         self._crew: Crew | None = None
         self._finalizer: weakref.finalize[Any, Any] | None = None
         self._closed = False
-        self._places = Places()
+        self._places = Places(-1 if outer is None else outer.epoch - 1)
         self._resumed: Places | None = None
         self._began: float | None = None  # the epoch under way, if there is one
         self._ended_s = 0.0  # duration of the epochs that are over
         self._tally = Tally()
+        self._last_workers: tuple[WorkerStats, ...] = ()
+        self._taking = threading.Lock()  # one thread at a time takes an item
         self._resumed_after = 0  # items of the epoch under way that another pipeline delivered
         self._warned = False
         self._trace: Trace | None = None
@@ -176,6 +188,8 @@ class MpQItr(Generic[T]):
         try:
             while places.left:
                 item = self._receive(crew, places)
+                if self._job.lanes > 1 and not places.asked and not self._warned:
+                    self._warn_of_lanes(sum(places.items) - self._resumed_after >= _MANY)
                 if item is NOTHING_LEFT:
                     continue
                 if type(item) is Skipped:
@@ -209,8 +223,9 @@ class MpQItr(Generic[T]):
         finally:
             ended = time.monotonic_ns()
             arrived = min(ended, began + int((crew.wait_s - waited) * 1e9))
-            trace.add("wait", began, arrived, lane=lane)
-            trace.add("deliver", arrived, ended, lane=lane)
+            trace.lane = lane
+            trace.add("wait", began, arrived)
+            trace.add("deliver", arrived, ended)
 
     def _skip(self, error: BaseException) -> None:
         self._tally.skipped += 1
@@ -226,17 +241,13 @@ class MpQItr(Generic[T]):
             self._crew.stop()
         if self._trace is not None:
             self._trace.flush()
-        places = self._places
-        ran = sum(places.items) > self._resumed_after
-        if self._job.lanes > 1 and not places.asked and ran and not self._warned:
+        self._warn_of_lanes(sum(self._places.items) > self._resumed_after)
+
+    def _warn_of_lanes(self, enough: bool) -> None:
+        """Warn, once, of a generator that has given enough items without asking for its lane."""
+        if enough and self._job.lanes > 1 and not self._places.asked and not self._warned:
             self._warned = True
-            warnings.warn(
-                f"{self._job.name} ran in {self._job.lanes} lanes and never asked which one it is, so each lane gave "
-                "the same items. Read a SplitDataLoader in it, or take the share of current_lane().index of "
-                "current_lane().count; or pass lanes=1",
-                LaneNotAskedWarning,
-                stacklevel=4,
-            )
+            warn_of_lanes(self._job)
 
     def _adjust_workers(self) -> None:
         """Take one worker more or less, if the last epoch says that it would help; the items stay the same."""
@@ -253,6 +264,7 @@ class MpQItr(Generic[T]):
 
     def _end_crew(self) -> None:
         """End the workers; the next epoch starts others."""
+        self._last_workers = self._crew_stats()
         crew, self._crew = self._crew, None
         if crew is not None and self._finalizer is not None:
             self._tally.add(crew)
@@ -267,6 +279,11 @@ class MpQItr(Generic[T]):
         if self._options.length is None:
             raise TypeError("nobody knows how many items a generator yields: pass length= to MpQItr")
         return self._options.length
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under way or ended last; -1 before the first."""
+        return self._places.epoch
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the pipeline is, as plain JSON: which items were delivered, not which are under way.
@@ -298,23 +315,28 @@ class MpQItr(Generic[T]):
         tally, workers = self._tally.with_crew(self._crew), self._crew_stats()
         rate = 1 / elapsed if elapsed else 0.0
         return PipelineStats(
-            self._places.epoch, tally.items, tally.skipped, tally.bytes, tally.copies, tally.restarted, tally.wait_s,
-            elapsed, tally.items * rate, tally.bytes * rate, waited, workers, self._verdict(workers),
+            self._places.epoch, tally.items, tally.skipped, tally.bytes, tally.copies, tally.restarted, tally.start_s,
+            tally.wait_s, elapsed, tally.items * rate, tally.bytes * rate, waited, workers, self._verdict(workers),
         )  # fmt: skip
 
     def _elapsed(self) -> float:
         return self._ended_s + (0.0 if self._began is None else time.perf_counter() - self._began)
 
     def _waited(self) -> float:
-        elapsed = self._elapsed()
-        return min(1.0, self._tally.with_crew(self._crew).wait_s / elapsed) if elapsed else 0.0
+        tally = self._tally.with_crew(self._crew)
+        elapsed = self._elapsed() - tally.start_s
+        return min(1.0, tally.wait_s / elapsed) if elapsed > 0 else 0.0
 
     def _crew_stats(self) -> tuple[WorkerStats, ...]:
-        return tuple(WorkerStats.of(member) for member in self._crew.members) if self._crew is not None else ()
+        if self._crew is None:
+            return self._last_workers
+        return tuple(WorkerStats.of(member) for member in self._crew.members)
 
     def _verdict(self, workers: tuple[WorkerStats, ...] | None = None) -> str:
         workers = self._crew_stats() if workers is None else workers
-        return verdict(self._waited(), self._elapsed(), workers, cores=usable_cores(), ordered=self._ordered)
+        threads = self._workers if self._options.start == "thread" else 0
+        elapsed = self._elapsed() - self._tally.with_crew(self._crew).start_s
+        return verdict(self._waited(), elapsed, workers, threads=threads, cores=usable_cores(), ordered=self._ordered)
 
     def close(self) -> None:
         """End the workers, in a few seconds at most; items that you hold stay valid. May be called again."""
@@ -332,6 +354,12 @@ class MpQItr(Generic[T]):
     ) -> None:
         self.close()
 
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"a pipeline stays in the process that made it, and cannot be pickled: make MpQItr({self._job.name}, ...) "
+            "where it is iterated"
+        )
+
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"epoch {self._places.epoch}"
         return f"<MpQItr {self._job.name}: {self._workers} workers, {self._job.lanes} lanes, {state}>"
@@ -346,13 +374,14 @@ class _Epoch(Iterator[T]):
         self._ended = False
 
     def __next__(self) -> T:
-        if self._ended:
-            raise StopIteration
-        try:
-            return self._pipe._next_item(self._number)
-        except BaseException:
-            self._ended = True
-            raise
+        with self._pipe._taking:
+            if self._ended:
+                raise StopIteration
+            try:
+                return self._pipe._next_item(self._number)
+            except BaseException:
+                self._ended = True
+                raise
 
 
 # What each option is unless it is given.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from splitpipe.lane import outer_lane
+
 __all__ = ["find_rank"]
 
 # What torchrun, mpirun (Open MPI), mpiexec (MPICH, Intel) and srun set in each process that they start. srun's step is
@@ -17,7 +19,7 @@ _LAUNCHERS = (
 
 
 def find_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Return rank and world size: the arguments, or what the environment says, or 0 and 1.
+    """Return rank and world size: the arguments, or the lane this runs in, or what the environment says, or 0 and 1.
 
     Raises:
         ValueError: only one is given, or they do not fit each other.
@@ -25,6 +27,9 @@ def find_rank(rank: int | None, world_size: int | None) -> tuple[int, int]:
     if (rank is None) != (world_size is None):
         raise ValueError(f"rank and world_size go together, and got rank={rank}, world_size={world_size}")
     source = ""
+    outer = outer_lane()
+    if outer is not None and rank is None:
+        return outer.number, outer.world_size * outer.count  # a pipeline in a lane does that lane's share
     if rank is None or world_size is None:
         rank, world_size = 0, 1
         for name_of_rank, name_of_size in _LAUNCHERS:

@@ -11,24 +11,25 @@ __all__ = ["PipelineStats", "WorkerStats", "verdict"]
 # Below this share of the time nobody would notice.
 _LITTLE = 0.05
 _MUCH = 0.5
+# Who computes so little of the time waits for something else.
+_IDLE = 0.3
 # Below this many seconds the figures tell of the start and not of the work.
 _TOO_SHORT_S = 0.05
 
 
 @dataclass(frozen=True)
 class WorkerStats:
-    """What one worker process did since it was started. The three shares add up to 1.
+    """What one worker process did since it had started. The three shares add up to 1.
 
     Attributes:
         worker: its number.
         pid: its process id.
-        busy: share of the time in which it ran the generator, serialised and copied.
+        busy: share of the time in which it ran the generator (computing or waiting), serialised and copied.
         blocked: share in which it waited for room, because the consumer was behind.
         starved: share in which it waited for an epoch to begin.
-        computed: share in which it kept a core busy; what is missing of `busy` it waited for disk, network, a lock, or
-            a core.
         queued: how many items it has made that were not asked for yet, as far as they were looked at.
         memory_bytes: its resident memory now, shared memory included; 0 if it is gone.
+        computed: share of its life, its start included, in which it used a core.
     """
 
     worker: int
@@ -36,18 +37,18 @@ class WorkerStats:
     busy: float
     blocked: float
     starved: float
-    computed: float
     queued: int
     memory_bytes: int
+    computed: float
 
     @classmethod
     def of(cls, member: Member) -> WorkerStats:
         """Return what a worker did."""
-        lived, blocked, starved = member.figures()
-        busy = max(0.0, lived - blocked - starved)
+        there, blocked, starved = member.figures()
+        busy, whole = max(0.0, there - blocked - starved), there or 1.0
         return cls(
-            member.number, member.process.pid, busy / lived, blocked / lived, starved / lived, member.cpu_s() / lived,
-            member.receiver.queued, member.memory_bytes(),
+            member.number, member.process.pid, busy / whole, blocked / whole, starved / whole, member.receiver.queued,
+            *member.resources(),
         )  # fmt: skip
 
     @property
@@ -67,12 +68,13 @@ class PipelineStats:
         received_bytes: how many bytes of items came from the workers; 0 with `workers=0` and threads.
         copies: how many items were copied out of shared memory because the consumer kept many of them.
         restarted: how many dead workers were replaced.
-        wait_s: how many seconds the consumer spent waiting for items.
+        start_s: how many seconds passed until the workers had started and the first item was there.
+        wait_s: how many seconds the consumer spent waiting for items after that.
         elapsed_s: how many seconds passed in epochs, from the start of each to its end or to now.
         items_per_s: items in each of those seconds.
         bytes_per_s: bytes in each of those seconds.
-        waited: share of those seconds in which the consumer waited.
-        workers: what each worker process did; empty with `workers=0` and threads.
+        waited: share of those seconds, but for `start_s`, in which the consumer waited.
+        workers: what each worker process did; empty with `workers=0` and threads, and after `close()`.
         verdict: who is the bottleneck, and what to change, in words.
     """
 
@@ -82,6 +84,7 @@ class PipelineStats:
     received_bytes: int
     copies: int
     restarted: int
+    start_s: float
     wait_s: float
     elapsed_s: float
     items_per_s: float
@@ -91,13 +94,16 @@ class PipelineStats:
     verdict: str
 
 
-def verdict(waited: float, elapsed_s: float, workers: tuple[WorkerStats, ...], *, cores: int, ordered: bool) -> str:
+def verdict(
+    waited: float, elapsed_s: float, workers: tuple[WorkerStats, ...], *, threads: int, cores: int, ordered: bool
+) -> str:
     """Return who is the bottleneck, and what to change.
 
     Args:
         waited: share of the time in which the consumer waited.
         elapsed_s: the time, in seconds.
         workers: what the worker processes did.
+        threads: how many threads do their work, if they are none.
         cores: how many cores may be used.
         ordered: whether items are taken from the lanes in turn.
     """
@@ -105,6 +111,11 @@ def verdict(waited: float, elapsed_s: float, workers: tuple[WorkerStats, ...], *
         return "too early to tell"
     if waited < _LITTLE:
         return f"the consumer is the bottleneck: it waited {waited:.0%} of the time. To be faster, make the loop faster"
+    if threads:
+        return (
+            f"the {threads} threads are the bottleneck: the consumer waited {waited:.0%} of the time. More help "
+            "if they wait for something; if they compute, processes do"
+        )
     if not workers:
         return f"making items takes {waited:.0%} of the time: worker processes would do it beside the loop"
     load = sum(worker.load for worker in workers) / len(workers)
@@ -119,11 +130,10 @@ def verdict(waited: float, elapsed_s: float, workers: tuple[WorkerStats, ...], *
         )
     if load <= _MUCH:
         return f"the consumer is the bottleneck now and then: {seen}. A larger prefetch would even it out"
-    computed = sum(worker.computed for worker in workers) / sum(worker.busy for worker in workers)
-    if computed < _MUCH:
+    if sum(worker.computed for worker in workers) < _IDLE * sum(worker.busy for worker in workers):
         return (
-            f"nobody is busy: {seen}, but computed in {computed:.0%} of that. The generator waits for something else: "
-            "disk, network, a lock, a core. More workers may help, also more than there are cores"
+            f"the workers are the bottleneck, and do not compute: {seen}, mostly waiting for disk, network or a sleep. "
+            "Use more of them, also more than there are cores"
         )
     if len(workers) < cores:
         return f"the workers are the bottleneck: {seen}. Use more of them: {cores} cores are there"

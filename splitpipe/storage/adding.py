@@ -60,7 +60,7 @@ def add_column(data_dir: str | os.PathLike[str], name: str, values: Any, kind: A
 def _checked(name: str, values: Any, kind: Any) -> tuple[Any, list[Any]]:
     """Return the column's type and its values, each seen to fit."""
     if isinstance(values, np.ma.MaskedArray) and values.dtype.kind == "M":
-        values = values.filled(np.datetime64("NaT"))
+        values = values.filled(np.datetime64("NaT", "s"))
     if isinstance(values, np.ndarray):
         kind = values.dtype if kind is None and values.dtype.kind not in "OU" else kind
         values = values if values.dtype.kind == "M" else values.tolist()

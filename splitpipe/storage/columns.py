@@ -66,7 +66,7 @@ _ACCEPTED: dict[str, tuple[type, ...]] = {
 }
 
 # What stands in the array where a value is missing.
-_FILLS: dict[str, Any] = {"b": False, "i": 0, "u": 0, "f": float("nan"), "M": np.datetime64("NaT"), "T": ""}
+_FILLS: dict[str, Any] = {"b": False, "i": 0, "u": 0, "f": float("nan"), "M": np.datetime64("NaT", "s"), "T": ""}
 
 
 class ColumnWriter:

@@ -78,7 +78,7 @@ class Arena:
         self._limit = limit
         self._end = PAGE
         self._free: list[Block] = []
-        self._bytes = 0
+        self._bytes = self._free_bytes = 0
         self._lock = threading.Lock()  # the generator may build arrays in several threads
         self._made: list[tuple[int, int]] = []
         self._removed: list[int] = []
@@ -96,15 +96,14 @@ class Arena:
                 block = self._free[at]
                 if size <= block.capacity <= most:
                     del self._free[at]
+                    self._free_bytes -= block.capacity
                     block.users = 1
                     return block
             return self._make(size)
 
     def could_take(self, size: int) -> bool:
         """Return whether `take` would stay within the limit."""
-        with self._lock:
-            in_use = self._bytes - sum(block.capacity for block in self._free)
-            return in_use + size <= self._limit
+        return self._bytes - self._free_bytes + size <= self._limit
 
     def _make(self, size: int) -> Block:
         capacity = -(-int(size * _HEADROOM) // PAGE) * PAGE
@@ -138,6 +137,7 @@ class Arena:
     def _remove(self, block: Block) -> None:
         """Give the memory of a block back to the system."""
         self._bytes -= block.capacity
+        self._free_bytes -= block.capacity
         self._removed.append(block.offset)
         self.has_news = True
         memory: Any = block.memory.obj
@@ -149,6 +149,7 @@ class Arena:
             block.users -= 1
             if not block.users:
                 self._free.append(block)
+                self._free_bytes += block.capacity
 
 
 class ArenaView:

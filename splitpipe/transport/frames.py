@@ -11,7 +11,7 @@ import io
 import pickle
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
@@ -75,83 +75,104 @@ class _Pickler(pickle.Pickler):
 class _ByValue(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """For instances of classes that only the user's script or a closure knows: by value, and slower."""
 
-    dispatch_table: ClassVar[dict[type, Any]] = dict(cloudpickle.Pickler.dispatch_table)
+    # But not open files, of which cloudpickle would make what they hold.
+    dispatch_table: ClassVar[dict[type, Any]] = {
+        kind: reducer for kind, reducer in cloudpickle.Pickler.dispatch_table.items() if kind is not io.TextIOWrapper
+    }
 
 
 class Frame(NamedTuple):
     """An object made ready to be sent.
 
     Attributes:
-        packed: the pickle.
+        packed: the pickle, and whatever is to stand behind it.
         buffers: the memory beside it.
     """
 
     packed: bytes
     buffers: list[memoryview]
 
-    def tail(self) -> int:
-        """Return where in the frame the table and the pickle begin, if all buffers lie in it."""
-        return sum(-(-raw.nbytes // ALIGNMENT) * ALIGNMENT for raw in self.buffers)
-
     def size(self) -> int:
         """Return how many bytes the frame takes, if all buffers lie in it."""
-        return self.tail() + _PLACE.size * len(self.buffers) + len(self.packed)
+        size = len(self.packed)
+        for raw in self.buffers:
+            size += _PLACE.size + _rounded(raw.nbytes)
+        return size
 
-    def write_to(self, target: memoryview, built: list[tuple[int, int] | None] | None = None) -> int:
+    def end(self, table: int) -> int:
+        """Return where in the frame it ends, if its table begins at `table`."""
+        return table + _PLACE.size * len(self.buffers) + len(self.packed)
+
+    def write_to(self, target: memoryview, built: Sequence[tuple[int, int] | None] = ()) -> int:
         """Copy the frame into `target`, the one copy of its way; return where its table begins.
 
         Args:
             target: no more than `size()` bytes are needed.
-            built: for each buffer the block and the place in it where it lies already, or None.
+            built: for each buffer the block and the place in it where it lies already, or None; empty for none.
         """
-        if not self.buffers:
-            target[: len(self.packed)] = self.packed
-            return 0
-        places = []
-        at = 0
-        for number, raw in enumerate(self.buffers):
+        packed, buffers = self
+        table = 0
+        for number, raw in enumerate(buffers):
+            if not built or built[number] is None:
+                table += _rounded(raw.nbytes)
+        entry, at = table, 0
+        for number, raw in enumerate(buffers):
             length = raw.nbytes
             there = built[number] if built else None
             if there is None:
                 target[at : at + length] = raw
-                places.append(_PLACE.pack(0, at, length))
-                at += -(-length // ALIGNMENT) * ALIGNMENT
-            else:
-                places.append(_PLACE.pack(*there, length))
-        rest = b"".join([*places, self.packed])
-        target[at : at + len(rest)] = rest
-        return at
+                there = 0, at
+                at += _rounded(length)
+            _PLACE.pack_into(target, entry, *there, length)
+            entry += _PLACE.size
+        target[entry : entry + len(packed)] = packed
+        return table
+
+
+def _rounded(length: int) -> int:
+    return (length + ALIGNMENT - 1) & -ALIGNMENT
+
+
+class _Sink:
+    """What a pickler takes for a file; it writes once, unless the pickle is long."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self.write = write
+
+
+_NO_BUFFERS: list[memoryview] = []
+_new, _modules, _registry = tuple.__new__, sys.modules, copyreg.dispatch_table
 
 
 class Serializer:
     """Makes frames of objects, one after the other; what it needs for that is kept."""
 
     def __init__(self) -> None:
-        self._file = io.BytesIO()
+        self._written: list[bytes] = []
         self._taken: list[pickle.PickleBuffer] = []
         self._registered, self._knows_torch = -1, False
-        self._pickler = _Pickler(self._file, protocol=5, buffer_callback=self._taken.append)
+        self._pickler = _Pickler(_Sink(self._written.append), protocol=5, buffer_callback=self._taken.append)
 
     def frame(self, item: Any) -> Frame:
         """Return `item` as a frame; raises whatever its pickling does."""
-        file, taken = self._file, self._taken
-        if (not self._knows_torch and "torch" in sys.modules) or len(copyreg.dispatch_table) != self._registered:
+        written, taken = self._written, self._taken
+        if len(_registry) != self._registered or (not self._knows_torch and "torch" in _modules):
             self._learn()
-        taken.clear()
         try:
             self._pickler.dump(item)
-            packed = file.getvalue()
+            packed = written[0] if len(written) == 1 else b"".join(written)
+            # `new`, for Frame(...) would take twice as long.
+            return _new(Frame, (packed, [buffer.raw() for buffer in taken] if taken else _NO_BUFFERS))
         except (pickle.PicklingError, AttributeError, TypeError):
             taken.clear()
             again = io.BytesIO()
             _ByValue(again, protocol=5, buffer_callback=taken.append).dump(item)
-            packed = again.getvalue()
+            return Frame(again.getvalue(), [buffer.raw() for buffer in taken])
         finally:
-            # The pickler is not to hold the item, nor the file what an interrupted one left.
+            # Nothing is to hold the item, and nothing of an interrupted one is to be left.
             self._pickler.clear_memo()
-            file.seek(0)
-            file.truncate()
-        return Frame(packed, [buffer.raw() for buffer in taken] if taken else [])
+            written.clear()
+            taken.clear()
 
     def _learn(self) -> None:
         """Take in what was registered or imported since."""

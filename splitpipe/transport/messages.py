@@ -13,9 +13,19 @@ import select
 import struct
 from typing import NamedTuple
 
-__all__ = ["HEAD", "IN_SLOT", "LANE_ASKED", "MAX_MESSAGE", "SLOT", "WORD", "Control", "Kind", "Message"]
+__all__ = [
+    "HEAD",
+    "IN_SLOT",
+    "LANE_ASKED",
+    "MAX_MESSAGE",
+    "SLOT",
+    "WORD",
+    "Control",
+    "Kind",
+    "Message",
+]
 
-# length of the whole message, kind, flags, buffers, lane, epoch, bytes of state at the end of the body, table
+# length of the whole message, kind, flags, buffers, lane, epoch, bytes of state at the end of the frame, table
 HEAD = struct.Struct("<IBBxxIIIIQ")
 # The body of a message whose frame lies in a block: ticket, block, bytes of the frame, bytes of all blocks used.
 SLOT = struct.Struct("<IxxxxQQQ")
@@ -57,9 +67,9 @@ class Message(NamedTuple):
         buffers: how many buffers the frame has.
         lane: which lane it is of.
         epoch: and which epoch.
-        state_bytes: how long the lane's state is, at the end of the body.
+        state_bytes: how long the lane's state is, at the end of the frame.
         tail: where in the frame its table begins.
-        body: the frame and the state; or SLOT and the state.
+        body: the frame; or SLOT, and the frame unless that lies in a block.
     """
 
     kind: int
@@ -70,7 +80,3 @@ class Message(NamedTuple):
     state_bytes: int
     tail: int
     body: memoryview
-
-    def state(self) -> bytes:
-        """Return the state of the lane after this item, as JSON; empty if it keeps none."""
-        return bytes(self.body[len(self.body) - self.state_bytes :]) if self.state_bytes else b""

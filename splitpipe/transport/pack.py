@@ -21,27 +21,27 @@ _CELL = 8
 
 
 class PackWriter:
-    """The worker's side; made of a block that holds no earlier pack that is still read."""
+    """The worker's side. What was written at `at` is committed by setting the cell to where it ends.
+
+    Args:
+        block: holds no earlier pack that is still read.
+
+    Attributes:
+        memory: the block's.
+        cells: the cell is the first.
+        at: where the next message begins.
+        until: when the moment is over, by `time.monotonic_ns`.
+    """
 
     def __init__(self, block: Block) -> None:
         self.memory = block.memory
-        self._cells = block.memory[:_CELL].cast("Q")
-        self._cells[0] = _CELL
-        self.at = _CELL
-        self._until = time.monotonic_ns() + _MOMENT_NS
-
-    def has_room(self, size: int) -> bool:
-        """Return whether `size` bytes fit, and the moment is not over."""
-        return self.at + size <= PACK_BYTES and time.monotonic_ns() < self._until
-
-    def commit(self, size: int) -> None:
-        """Let the reader see `size` bytes more."""
-        self.at += size
-        self._cells[0] = self.at
+        self.cells = block.memory[:_CELL].cast("Q")
+        self.at = self.cells[0] = _CELL
+        self.until = time.monotonic_ns() + _MOMENT_NS
 
     def close(self) -> None:
         """Say that nothing more will come."""
-        self._cells[0] = self.at | _CLOSED
+        self.cells[0] = self.at | _CLOSED
 
 
 class PackReader:

@@ -1,7 +1,7 @@
 """The first page of an arena: cells of 8 bytes that one side writes and the other reads, without asking.
 
 Each cell is written by one side, whole, by one store: `struct.pack_into` would zero it first. What a side writes, and
-then reads of the other, is kept in that order by `fence`; without it, a processor may read first.
+then reads of the other, is kept in that order by a fence; without it, a processor may read first.
 """
 
 from __future__ import annotations
@@ -9,25 +9,23 @@ from __future__ import annotations
 import platform
 import threading
 import time
+from contextlib import AbstractContextManager
 
 from splitpipe.transport.arena import PAGE, map_arena
 
-__all__ = ["Page", "fence", "memory_is_ordered"]
+__all__ = ["SENT", "WAITING", "Page", "make_fence", "memory_is_ordered"]
 
 # Cells on cache lines of their own: first what the main process writes, then what the worker does.
-_WAITING, _GIVEN_UP, _BLOCKED, _IDLE, _SINCE, _DOING, _READY = 0, 1, 8, 9, 10, 11, 12
+WAITING, _GIVEN_UP, _BLOCKED, _IDLE, _SINCE, _DOING, _READY, SENT = 0, 1, 8, 9, 10, 11, 12, 13
 _NOTHING, _BLOCKED_NOW, _IDLE_NOW = 0, 1, 2
 
-_lock = threading.Lock()
 
-
-def fence() -> None:
-    """Make what this thread wrote visible before anything that it reads from here on.
+def make_fence() -> AbstractContextManager[object]:
+    """Return a fence: entering and leaving it makes what this thread wrote visible before anything that it reads next.
 
     To take a lock is an atomic read-modify-write, which x86 orders with everything before and after it.
     """
-    with _lock:
-        pass
+    return threading.Lock()
 
 
 def memory_is_ordered() -> bool:
@@ -50,11 +48,11 @@ class Page:
     @property
     def waiting(self) -> bool:
         """Whether the main process waits for this worker; it says so, and the worker that rings the bell unsays it."""
-        return bool(self.cells[_WAITING])
+        return bool(self.cells[WAITING])
 
     @waiting.setter
     def waiting(self, value: bool) -> None:
-        self.cells[_WAITING] = value
+        self.cells[WAITING] = value
 
     @property
     def given_up(self) -> int:
@@ -66,13 +64,22 @@ class Page:
         self.cells[_GIVEN_UP] = epoch
 
     @property
-    def ready(self) -> bool:
-        """Whether the worker has come so far that it can be spoken to; it says so."""
-        return bool(self.cells[_READY])
+    def ready_ns(self) -> int:
+        """Since when the worker can be spoken to, by `time.monotonic_ns`; 0 while it starts."""
+        return self.cells[_READY]
 
-    @ready.setter
-    def ready(self, value: bool) -> None:
-        self.cells[_READY] = value
+    def get_ready(self) -> None:
+        """The worker can be spoken to from now on."""
+        self.cells[_READY] = time.monotonic_ns()
+
+    @property
+    def sent(self) -> int:
+        """How many messages the worker has written to the pipe."""
+        return self.cells[SENT]
+
+    def count_sent(self) -> None:
+        """The worker has written one more message to the pipe."""
+        self.cells[SENT] += 1
 
     def begin_wait(self, *, idle: bool) -> None:
         """The worker begins to wait: for an epoch (idle), or for room (blocked)."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
+import time
 import weakref
 from collections import deque
 from typing import Any
@@ -14,11 +16,13 @@ from splitpipe.transport.arena import ArenaView
 from splitpipe.transport.frames import copy_frame, load_frame
 from splitpipe.transport.messages import HEAD, IN_SLOT, SLOT, WORD, Control, Kind, Message
 from splitpipe.transport.pack import PackReader
-from splitpipe.transport.page import Page, fence
+from splitpipe.transport.page import SENT, Page, make_fence
 
 __all__ = ["Receiver"]
 
 _READ_BYTES = 1 << 16
+# What comes within this time is worth looking out for.
+SOON_NS = 50_000
 _HEAD_SIZE = HEAD.size
 
 _alive: weakref.WeakSet[Receiver] = weakref.WeakSet()
@@ -49,11 +53,13 @@ class Receiver:
         page: the page of this channel.
         copies: how many items were copied out because the consumer keeps many.
         bytes: how many bytes of items arrived.
+        comes_soon: whether the last message came within a moment, and the next one may.
     """
 
     def __init__(self, data: int, control: int, arena: int, spare: int, limit: int) -> None:
         self.data = data
         self.page = Page(arena)
+        self._fence = make_fence()
         self._control = control
         self._arena = ArenaView(arena)
         self._spare, self._most = spare, limit // 2
@@ -63,6 +69,8 @@ class Receiver:
         self._told: deque[Message] = deque()  # by the pipe
         self._packed: deque[Message] = deque()  # in the pack that is open
         self._pack: PackReader | None = None
+        self._seen = 0  # how many messages were read from the pipe
+        self.comes_soon = False  # whether the last message came within a moment
         self.copies = 0
         self.bytes = 0
         os.set_blocking(data, False)
@@ -70,13 +78,13 @@ class Receiver:
 
     def drain(self) -> None:
         """Take in every message that is in the pipe; does not wait."""
-        while True:
+        more = True
+        while more:
             try:
                 chunk = os.read(self.data, _READ_BYTES)
             except BlockingIOError:
                 return
-            if not chunk:
-                return
+            more = len(chunk) == _READ_BYTES
             chunk = self._rest + chunk
             view, at = memoryview(chunk), 0
             while at + _HEAD_SIZE <= len(chunk):
@@ -92,18 +100,19 @@ class Receiver:
                 elif kind != Kind.BELL:
                     self._told.append(Message(kind, flags, buffers, lane, epoch, state, tail, body))
                 at += length
+                self._seen += 1
             self._rest = chunk[at:]
 
     def next(self) -> Message | None:
         """Return the next message of a lane, if it is there."""
+        if self._packed:
+            return self._packed.popleft()
         while True:
-            if self._packed:
-                return self._packed.popleft()
             if self._pack is not None:
                 written, closed = self._pack.look()
                 if self._pack.at < written:
                     self._unpack(self._pack, written)
-                    continue
+                    return self._packed.popleft()
                 if not closed:
                     return None
                 self._credit(self._pack.ticket)
@@ -118,10 +127,11 @@ class Receiver:
 
     def _unpack(self, pack: PackReader, written: int) -> None:
         at, memory = pack.at, pack.memory
-        unpack, append = HEAD.unpack_from, self._packed.append
+        unpack, append, new = HEAD.unpack_from, self._packed.append, tuple.__new__
         while at < written:
-            length, kind, flags, buffers, lane, epoch, state, tail = unpack(memory, at)
-            append(Message(kind, flags, buffers, lane, epoch, state, tail, memory[at + _HEAD_SIZE : at + length]))
+            length, *head = unpack(memory, at)
+            # `new`, for Message(...) would take as long as all the rest.
+            append(new(Message, (*head, memory[at + _HEAD_SIZE : at + length])))
             at += length
         pack.at = at
 
@@ -131,10 +141,26 @@ class Receiver:
         items = [message for message in self._told if message.kind == Kind.ITEM]
         return len(self._packed) + len(items)
 
+    def watch(self) -> bool:
+        """Look for what comes next for some microseconds, if it came as soon the last time; return whether it came.
+
+        To sleep and be woken takes both sides longer than that.
+        """
+        if not self.comes_soon:
+            return False
+        cells, seen, pack = self.page.cells, self._seen, self._pack
+        until = time.monotonic_ns() + SOON_NS
+        while time.monotonic_ns() < until:
+            if cells[SENT] > seen or (pack is not None and pack.has_news()):
+                return True
+        self.comes_soon = False
+        return False
+
     def begin_wait(self) -> bool:
         """Ask to be woken when something comes; return False if there is something already."""
         self.page.waiting = True
-        fence()
+        with self._fence:
+            pass
         if self._told or self._packed or (self._pack is not None and self._pack.has_news()):
             self.page.waiting = False
             return False
@@ -146,31 +172,45 @@ class Receiver:
 
     def open(self, message: Message) -> Any:
         """Return the object of a message; arrays may be views of shared memory, which comes back when they die."""
-        body = message.body
-        if message.state_bytes:
-            body = body[: len(body) - message.state_bytes]
-        if not message.flags & IN_SLOT:
+        _, flags, buffers, _, _, _, tail, body = message
+        if not flags & IN_SLOT:
             self.bytes += len(body)
-            return copy_frame(body, message.tail, message.buffers)
-        ticket, block, size, total = SLOT.unpack(body)
+            return copy_frame(body, tail, buffers) if buffers else pickle.loads(body)
+        ticket, block, size, total = SLOT.unpack_from(body)
         self.bytes += size
-        if not message.buffers:
+        frame = self._frame(message)
+        if not buffers:
             try:
-                return load_frame(memoryview(self._arena[block])[:size], 0, 0)
+                return pickle.loads(frame)
             finally:
                 self._credit(ticket)
         held = len(self._leased) >= self._spare or (self._leased and sum(self._leased.values()) + total > self._most)
         if held or total > self._most:
             self.copies += 1
             try:
-                return copy_frame(memoryview(self._arena[block]), message.tail, message.buffers, self._whole)
+                return copy_frame(frame, tail, buffers, self._whole)
             finally:
                 self._credit(ticket)
         self._leased[ticket] = total
         hold = _Hold(self, ticket)
-        return load_frame(
-            self._lease(block, hold), message.tail, message.buffers, lambda other: self._lease(other, hold)
-        )
+        if block:
+            frame = self._lease(block, hold)
+        return load_frame(frame, tail, buffers, lambda other: self._lease(other, hold))
+
+    def state(self, message: Message) -> str:
+        """Return the state of a message's lane after its item, as JSON; empty if it keeps none.
+
+        To be asked for before `open`, which may give the memory back.
+        """
+        frame = self._frame(message)
+        return bytes(frame[len(frame) - message.state_bytes :]).decode()
+
+    def _frame(self, message: Message) -> memoryview:
+        """Return the frame of a message."""
+        if not message.flags & IN_SLOT:
+            return message.body
+        _, block, size, _ = SLOT.unpack_from(message.body)
+        return memoryview(self._arena[block])[:size] if block else message.body[SLOT.size :]
 
     def _whole(self, block: int) -> memoryview:
         return memoryview(self._arena[block])

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import select
 from collections import deque
+from time import monotonic_ns
 
 from splitpipe.transport.arena import Arena, Block
 from splitpipe.transport.building import Builder
 from splitpipe.transport.frames import Frame
 from splitpipe.transport.messages import HEAD, IN_SLOT, MAX_MESSAGE, SLOT, WORD, Control, Kind
 from splitpipe.transport.pack import PACK_BYTES, PackWriter
-from splitpipe.transport.page import Page, fence, memory_is_ordered
+from splitpipe.transport.page import WAITING, Page, make_fence, memory_is_ordered
 
 __all__ = ["ChannelClosed", "Sender"]
 
 # Items up to this size go into packs, and are copied out of them: less work than to lease and return a block.
 _PACKED = 1 << 14
 _READ_BYTES = 1 << 16
-_MAX_STATE = MAX_MESSAGE - HEAD.size - SLOT.size
+_HEAD_SIZE = HEAD.size
+_LEFT_BYTES = HEAD.size + SLOT.size
 _BELL = HEAD.pack(HEAD.size, Kind.BELL, 0, 0, 0, 0, 0, 0)
 
 
@@ -55,6 +57,7 @@ class Sender:
         self._out = 0  # bytes of blocks under way or held by the consumer
         self._pack: PackWriter | None = None
         self._packs = memory_is_ordered()
+        self._fence, self._cells = make_fence(), self.page.cells
         os.set_blocking(control, False)
         self._readable = select.poll()
         self._readable.register(control, select.POLLIN)
@@ -95,16 +98,22 @@ class Sender:
             self._arena.give(block)
         self._used[ticket] = []
 
-    def next_start(self, *, early: bool) -> int:
+    def next_start(self, *, completed: bool, last: int | None) -> int:
         """Return which epoch to begin, waiting to be told; ChannelClosed if there will be none.
 
+        The next one after one that came to its end is begun early, as soon as that one was asked for. Not so after the
+        first, if nobody said that there will be more: to run the generator again unasked would surprise those who
+        iterate once.
+
         Args:
-            early: do not wait: begin the one after the last, unless that was given up.
+            completed: whether the epoch before came to its end.
+            last: the last epoch that there will be, if that is known.
         """
         self._read_control(wait=False)
         while self._start is None:
             # One ahead, and no more; the last one may have been ahead itself, and be asked for only now.
-            if early and not self._stopped and self._epoch == self._asked:
+            more = self._epoch < last if last is not None else self._asks > 1
+            if completed and more and not self.stopped() and self._epoch == self._asked:
                 self._epoch += 1
                 return self._epoch
             self.page.begin_wait(idle=True)
@@ -112,11 +121,6 @@ class Sender:
             self.page.end_wait()
         self._epoch, self._start, self._stopped = self._start, None, False
         return self._epoch
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether the main process has asked for more than one epoch, so that there may well be another."""
-        return self._asks > 1
 
     def stopped(self) -> bool:
         """Return whether the epoch under way is to be given up."""
@@ -134,7 +138,7 @@ class Sender:
             self.page.end_wait()
         return self._free.popleft()
 
-    def send(self, kind: Kind, frame: Frame, *, lane: int, epoch: int, flags: int = 0, state: bytes = b"") -> bool:
+    def send(self, kind: int, frame: Frame, lane: int, epoch: int, flags: int = 0, state: bytes = b"") -> bool:
         """Send an object, waiting for room; return False if meanwhile the epoch was given up.
 
         Args:
@@ -147,37 +151,33 @@ class Sender:
 
         Raises:
             MemoryError: there is no shared memory for it.
-            ValueError: the state is too long.
         """
-        if len(state) > _MAX_STATE:
-            raise ValueError(
-                f"the state of a lane is at most {_MAX_STATE} bytes as JSON, and got {len(state)}: keep only the place "
-                "in current_lane().state"
-            )
-        if frame.buffers:
-            size = frame.size()
-            if size > _PACKED:
-                return self._send_in_slot(kind, frame, size, lane, epoch, flags, state)
-        else:
-            size = len(frame.packed)
-        length = HEAD.size + size + len(state)
+        # What nearly every small item takes, written out: a call more would cost a tenth of it.
+        if state:
+            frame = Frame(frame.packed + state, frame.buffers)
+        packed, buffers = frame
+        size = frame.size() if buffers else len(packed)
+        length = _HEAD_SIZE + size
         if length > _PACKED or not self._packs:
-            return self._send_in_slot(kind, frame, size, lane, epoch, flags, state)
+            return self._send_in_slot(kind, frame, size, lane, epoch, flags, len(state))
         pack = self._pack
-        if pack is None or not pack.has_room(length):
+        if pack is None or pack.at + length > PACK_BYTES or monotonic_ns() > pack.until:
             pack = self._open_pack()
             if pack is None:
                 return False
         memory, at = pack.memory, pack.at
-        body = at + HEAD.size
-        tail = frame.write_to(memory[body : body + size]) if frame.buffers else 0
-        if not frame.buffers:
-            memory[body : body + size] = frame.packed
-        if state:
-            memory[body + size : at + length] = state
-        HEAD.pack_into(memory, at, length, kind, flags, len(frame.buffers), lane, epoch, len(state), tail)
-        pack.commit(length)
-        self._ring()
+        body, end = at + _HEAD_SIZE, at + length
+        if buffers:
+            tail = frame.write_to(memory[body : body + size])
+        else:
+            memory[body : body + size] = packed
+            tail = 0
+        HEAD.pack_into(memory, at, length, kind, flags, len(buffers), lane, epoch, len(state), tail)
+        pack.at = pack.cells[0] = end  # the commit
+        with self._fence:
+            pass
+        if self._cells[WAITING]:
+            self._ring()
         return True
 
     def _open_pack(self) -> PackWriter | None:
@@ -194,15 +194,16 @@ class Sender:
         if self._pack is not None:
             self._pack.close()
             self._pack = None
-            self._ring()
+            with self._fence:
+                pass
+            if self.page.waiting:
+                self._ring()
 
     def _ring(self) -> None:
-        """Wake the main process, if it waits for what was just committed."""
-        fence()
-        if self.page.waiting:
-            # Unsaid before the bell, for after it the main process may be waiting again.
-            self.page.waiting = False
-            self._write(_BELL)
+        """Wake the main process."""
+        # Unsaid before the bell, for after it the main process may be waiting again.
+        self.page.waiting = False
+        self._write(_BELL)
 
     def _block(self, ticket: int, size: int) -> Block:
         """Return a block for a ticket; the main process is told of it."""
@@ -229,30 +230,37 @@ class Sender:
             self._write(_about_block(Kind.UNMAP, 0, offset, 0))
 
     def _send_in_slot(
-        self, kind: Kind, frame: Frame, size: int, lane: int, epoch: int, flags: int, state: bytes
+        self, kind: int, frame: Frame, size: int, lane: int, epoch: int, flags: int, state_bytes: int
     ) -> bool:
         self._close_pack()
         self.builder.collect()
         found = self.builder.find(frame.buffers)
+        places = [None if place is None else place[:2] for place in found]
         built = {place[2] for place in found if place is not None}
         own = size - sum(frame.buffers[at].nbytes for at, place in enumerate(found) if place is not None)
         ticket = self._ticket(own)
         if ticket is None:
             return False
-        block = self._block(ticket, own)
-        tail = frame.write_to(block.memory, [None if place is None else place[:2] for place in found] or None)
+        offset, inline = 0, b""
+        if built and all(found) and own + _LEFT_BYTES < MAX_MESSAGE:
+            rest = bytearray(own)  # the table and the pickle alone
+            tail, inline = frame.write_to(memoryview(rest), places), bytes(rest)
+        else:
+            block = self._block(ticket, own)
+            tail, offset = frame.write_to(block.memory, places), block.offset
         for other in built:
             other.users += 1
             self._hand_over(ticket, other)
+        self._tell_blocks()
         total = sum(each.capacity for each in self._used[ticket])
-        length = HEAD.size + SLOT.size + len(state)
-        head = HEAD.pack(length, kind, flags | IN_SLOT, len(frame.buffers), lane, epoch, len(state), tail)
-        self._write(head + SLOT.pack(ticket, block.offset, size, total) + state)
+        body = SLOT.pack(ticket, offset, frame.end(tail), total) + inline
+        length, buffers = _HEAD_SIZE + len(body), len(frame.buffers)
+        self._write(HEAD.pack(length, kind, flags | IN_SLOT, buffers, lane, epoch, state_bytes, tail) + body)
         if built:
             self.builder.sent(list(built))
         return True
 
-    def tell(self, kind: Kind, *, lane: int, epoch: int, flags: int = 0) -> None:
+    def tell(self, kind: Kind, lane: int, epoch: int, flags: int = 0) -> None:
         """Send a message without an object."""
         self._close_pack()
         self._write(HEAD.pack(HEAD.size, kind, flags, 0, lane, epoch, 0, 0))
@@ -266,6 +274,7 @@ class Sender:
             os.write(self._data, message)
         except BrokenPipeError:
             raise ChannelClosed from None
+        self.page.count_sent()
 
 
 def _about_block(kind: Kind, ticket: int, offset: int, size: int) -> bytes:

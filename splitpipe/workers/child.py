@@ -10,9 +10,11 @@ import select
 import signal
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from splitpipe.errors import ItemError
+from splitpipe.lane import Lane
 from splitpipe.memory import provide
 from splitpipe.transport import Sender
 from splitpipe.transport.frames import Frame, Serializer, unpicklable_part
@@ -29,6 +31,8 @@ __all__ = ["DUMP_SIGNAL", "run"]
 
 logger = logging.getLogger(__name__)
 
+_ITEM = int(Kind.ITEM)  # an int is compared and packed in a third of the time
+
 # Asks a worker for the stacks of its threads; a real-time signal, for nobody else to use it.
 DUMP_SIGNAL = getattr(signal, "SIGRTMIN", 34) + 7
 
@@ -37,8 +41,8 @@ def run(config: dict[str, Any], job: Job | None = None) -> None:
     """Serve epochs until the main process closes the control pipe, or is gone.
 
     Args:
-        config: worker, workers, parent (pid), is_child, tickets, limit, places, epoch, early, trace; data, control,
-            arena, job, words (descriptors).
+        config: worker, workers, parent (pid), is_child, tickets, limit, places, epoch, last_epoch, trace; data,
+            control, arena, job, words (descriptors).
         job: what to run, where it need not be read from the descriptor.
     """
     # Ctrl-C is the main process's to answer; it closes the control pipe.
@@ -66,17 +70,16 @@ class _Worker:
         self._job_fd: int = config["job"]
         self._job = job
         self._began = False
+        self._draws = True
+        self._lane_of_item: Callable[[Lane, int], Lane] | None = None
         self._wholly: _Lane | None = None  # the lane whose state the global random generators are in
         provide(self._sender.builder)
-        self._sender.page.ready = True
+        self._sender.page.get_ready()
 
     def serve(self) -> None:
-        completed, epoch = False, -1
+        completed = False
         while True:
-            # Not after the first epoch, if nobody said that there will be more: to run the generator again unasked
-            # would surprise those who iterate once.
-            more = epoch < self._last_epoch if self._last_epoch is not None else self._sender.goes_on
-            epoch = self._sender.next_start(early=completed and more)
+            epoch = self._sender.next_start(completed=completed, last=self._last_epoch)
             try:
                 job = self._ready_job()
                 lanes = deque(self._lane(job, place, epoch) for place in self._places(job, epoch))
@@ -96,6 +99,7 @@ class _Worker:
             if self._job.init is not None:
                 self._job.init(self._number)
             self._began = True
+            self._draws, self._lane_of_item = self._job.draws, self._job.lane_of_item
         return self._job
 
     def _lane(self, job: Job, place: Place, epoch: int) -> _Lane:
@@ -113,40 +117,56 @@ class _Worker:
         every = list(lanes)
         try:
             while lanes:
-                if self._sender.stopped() or not self._step(lanes):
+                if not self._send_items(lanes):
                     return False
             return True
         finally:
             for lane in every:
                 self._close(lane.run)
 
-    def _step(self, lanes: deque[_Lane]) -> bool:
-        """Send the next item of the lane whose turn it is; return whether the epoch goes on."""
-        lane = lanes[0]
-        run = lane.run
-        self._take_over(lane)
-        try:
-            item = run.step()
-            if item is not NOTHING_LEFT:
-                if len(lanes) > 1:
-                    lanes.rotate(-1)
-                return self._send(run, self._frame(item, run))
-            lanes.popleft()
-            self._sender.tell(Kind.END, lane=run.lane.index, epoch=run.lane.epoch, flags=run.asked and LANE_ASKED)
-            return True
-        except ChannelClosed:
-            raise
-        except Exception as exc:  # noqa: BLE001  whatever the user's generator raises goes to the main process
-            if not isinstance(exc, ItemError) and run.goes_on():
+    def _send_items(self, lanes: deque[_Lane]) -> bool:
+        """Send items of the lanes in turn until one of them ends or fails; return whether the epoch goes on."""
+        sender, draws, several = self._sender, self._draws, len(lanes) > 1
+        while not sender.stopped():
+            lane = lanes[0]
+            run = lane.run
+            if draws:
+                self._take_over(lane)
+            try:
+                item = run.step()
+            except BaseException as exc:  # noqa: BLE001  whatever the user's generator raises goes to the main process
+                return self._source_failed(exc, lanes)
+            if item is NOTHING_LEFT:
+                lanes.popleft()
+                sender.tell(Kind.END, lane.index, lane.epoch, LANE_ASKED if run.inside.asked else 0)
+                return True
+            if several:
                 lanes.rotate(-1)
-                return self._fail(exc, self._where(run), run.lane.index, run.lane.epoch, Kind.SKIP)
-            return self._fail(exc, self._where(run), run.lane.index, run.lane.epoch)
-        except BaseException as exc:  # noqa: BLE001  and what ends a process ends the lane
-            return self._fail(exc, self._where(run), run.lane.index, run.lane.epoch)
+            try:
+                flags = LANE_ASKED if run.inside.asked else 0
+                state = run.state() if run.lane.state else b""
+                if not sender.send(_ITEM, self._frame(item, run), lane.index, lane.epoch, flags, state):
+                    return False
+            except ChannelClosed:
+                raise
+            except BaseException as exc:  # noqa: BLE001  what cannot be sent is told of instead
+                return self._fail(exc, self._where(run), lane.index, lane.epoch)
+        return False
+
+    def _source_failed(self, exc: BaseException, lanes: deque[_Lane]) -> bool:
+        """Tell of an exception of the user's generator; return whether the epoch goes on."""
+        if isinstance(exc, ChannelClosed):
+            raise exc
+        lane = lanes[0]
+        if isinstance(exc, Exception) and lane.run.goes_on():
+            lanes.rotate(-1)
+            return self._fail(exc, self._where(lane.run), lane.index, lane.epoch, Kind.SKIP)
+        return self._fail(exc, self._where(lane.run), lane.index, lane.epoch)
 
     def _take_over(self, lane: _Lane) -> None:
-        """Set the global random generators to the states that `lane` left them in."""
-        if self._job is None or not self._job.draws:
+        """Set the global random generators to what `lane` left them at, or to what its next item begins with."""
+        if self._lane_of_item is not None:
+            GlobalRandomness(self._lane_of_item(lane.run.lane, lane.run.items)).enter()
             return
         if self._wholly is lane:
             lane.randomness.stay()
@@ -155,12 +175,6 @@ class _Worker:
             self._wholly.randomness.leave()
         lane.randomness.enter()
         self._wholly = lane
-
-    def _send(self, run: LaneRun, frame: Frame, kind: Kind = Kind.ITEM) -> bool:
-        lane = run.lane
-        flags = LANE_ASKED if run.asked else 0
-        state = run.state() if lane.state else b""
-        return self._sender.send(kind, frame, lane=lane.index, epoch=lane.epoch, flags=flags, state=state)
 
     def _frame(self, item: Any, run: LaneRun) -> Frame:
         try:
@@ -178,7 +192,7 @@ class _Worker:
     def _fail(self, exc: BaseException, where: str, lane: int, epoch: int, kind: Kind = Kind.ERROR) -> bool:
         """Send an exception; return whether the epoch goes on."""
         frame = self._serializer.frame(capture(exc, where))
-        return self._sender.send(kind, frame, lane=lane, epoch=epoch) and kind is Kind.SKIP
+        return self._sender.send(kind, frame, lane, epoch) and kind is Kind.SKIP
 
     def _close(self, run: LaneRun) -> None:
         try:
@@ -193,6 +207,7 @@ class _Lane:
 
     def __init__(self, run: LaneRun, *, draws: bool) -> None:
         self.run = run
+        self.index, self.epoch = run.lane.index, run.lane.epoch
         self.randomness = GlobalRandomness(run.lane)
         if draws:
             run.before_each = self.randomness.stay

@@ -81,7 +81,9 @@ _HINTS = {
 }
 
 
-def explain_death(process: WorkerProcess, worker: int, waited_for: str, last_words: str, kills: int) -> WorkerDiedError:
+def explain_death(
+    process: WorkerProcess, worker: int, waited_for: str, last_words: str, kills: int, has_started: bool
+) -> WorkerDiedError:
     """Return the error for a worker that ended without being asked to.
 
     Args:
@@ -90,6 +92,7 @@ def explain_death(process: WorkerProcess, worker: int, waited_for: str, last_wor
         waited_for: what the main process waited for.
         last_words: what it wrote when it died.
         kills: how many processes the system has killed since for want of memory.
+        has_started: whether it came so far as to run anything.
     """
     process.reap()  # it has ended, and the forkserver, whose child it may be, needs a moment to tell how
     exitcode = process.exitcode()
@@ -105,6 +108,11 @@ def explain_death(process: WorkerProcess, worker: int, waited_for: str, last_wor
         how, hint = "ended", "nobody knows how, for its exit status was taken by os.wait(), or SIGCHLD is ignored"
     else:
         how, hint = f"exited with code {exitcode}", "something in the generator ends the process (os._exit?)"
+        if not has_started:
+            hint = (
+                'it could not start, and says why on standard error. With start="spawn" or "forkserver" it imports '
+                'your script, which then needs `if __name__ == "__main__":`; start="exec" does not'
+            )
     peak = process.peak_bytes()
     memory = f", having used up to {peak / 1e6:,.0f} MB of memory," if peak else ""
     words: Any = f"\n{last_words}" if last_words else ""

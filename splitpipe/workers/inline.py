@@ -20,6 +20,7 @@ class InlineTeam:
     copies = 0
     received_bytes = 0
     restarted = 0
+    start_s = 0.0
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -52,17 +53,22 @@ class InlineTeam:
             item = Skipped(exc)
         finally:
             self.wait_s += time.monotonic() - began
-        places.asked |= run.asked
+        if run.inside.asked:
+            places.asked = True
         if item is NOTHING_LEFT:
             places.ended(lane)
         else:
-            places.passed(lane, run.state().decode())
+            places.passed(lane, run.state().decode() if run.lane.state else "")
             self.delivered += not isinstance(item, Skipped)
         return item
 
     def _drawing_step(self, run: LaneRun) -> Any:
         """Return the next item, made with the global random generators of its lane."""
-        with Borrowed(self._randomness[run.lane.index]):
+        of_item = self._job.lane_of_item
+        randomness = self._randomness[run.lane.index]
+        if of_item is not None:
+            randomness = GlobalRandomness(of_item(run.lane, run.items))
+        with Borrowed(randomness):
             return run.step()
 
     def receive_any(self, lanes: list[int], timeout: float | None) -> tuple[int, Any]:

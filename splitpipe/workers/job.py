@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import os
@@ -14,6 +15,7 @@ from typing import Any
 import cloudpickle
 
 from splitpipe.errors import JobError
+from splitpipe.lane import Lane
 from splitpipe.transport.frames import unpicklable_part
 
 __all__ = ["Job", "load_job", "store_job"]
@@ -61,12 +63,25 @@ class Job:
         return bool(getattr(self.gen, "starts_anywhere", False))
 
     @property
+    def lane_of_item(self) -> Callable[[Lane, int], Lane] | None:
+        """Returns, for a lane and the number of one of its items, whose random numbers that item is made with.
+
+        None if those of a lane go on from item to item.
+        """
+        found: Callable[[Lane, int], Lane] | None = getattr(self.gen, "lane_of_item", None)
+        return found
+
+    @property
     def draws(self) -> bool:
         """Whether `gen` may draw from the global random generators."""
         return bool(getattr(self.gen, "draws", True))
 
-    def check(self) -> None:
-        """Raise JobError if `gen` cannot be called with these arguments."""
+    def check(self, options: Iterable[str] = ()) -> None:
+        """Raise JobError if `gen` cannot be called with these arguments.
+
+        Args:
+            options: names that a keyword may have been meant to be.
+        """
         if not callable(self.gen):
             kind = type(self.gen).__qualname__
             raise JobError(
@@ -80,10 +95,18 @@ class Job:
         try:
             signature.bind(*self.args, **self.kwargs)
         except TypeError as exc:
-            raise JobError(
-                f"{self.name}{signature} cannot be called with the arguments given: {exc}. A keyword that is an option "
-                "of MpQItr too is bound with functools.partial"
-            ) from None
+            meant = [word for name in self.kwargs if name not in signature.parameters for word in _near(name, options)]
+            cure = f"Did you mean {meant[0]}=?" if meant else "An option of MpQItr is bound with functools.partial"
+            raise JobError(f"{self.name}{signature} cannot be called with the arguments given: {exc}. {cure}") from None
+
+
+# What other libraries call it.
+_ELSEWHERE = {"num_workers": "workers", "prefetch_factor": "prefetch", "worker_init_fn": "init", "in_order": "ordered"}
+
+
+def _near(name: str, options: Iterable[str]) -> list[str]:
+    """Return options that `name` may have been meant to be."""
+    return [_ELSEWHERE[name]] if name in _ELSEWHERE else difflib.get_close_matches(name, options, 1)
 
 
 def store_job(job: Job) -> int:
@@ -123,8 +146,23 @@ def _adopt_main(gen: Any) -> None:
 
 
 def _unpicklable(job: Job) -> str:
+    used = _used_by(job.gen)
+    for name, value in used.items():
+        if unpicklable_part(value):
+            return f"{name}, a {type(value).__qualname__} that {job.name} uses,"
     parts = [(f"the function {job.name}", job.gen), ("init", job.init)]
     parts += [(f"argument {at} of {job.name}", arg) for at, arg in enumerate(job.args)]
     parts += [(f"argument {name}= of {job.name}", arg) for name, arg in job.kwargs.items()]
     guilty = [f"{name}, a {type(part).__qualname__}," for name, part in parts if unpicklable_part(part)]
     return guilty[0] if guilty else f"the job of {job.name}"
+
+
+def _used_by(gen: Any) -> Mapping[str, Any]:
+    """Return what a function of the user's script uses that goes along with it."""
+    function = inspect.unwrap(getattr(gen, "func", gen))
+    try:
+        used = inspect.getclosurevars(function)
+    except (TypeError, ValueError):
+        return {}
+    outside = used.globals if getattr(function, "__module__", None) == "__main__" else {}
+    return {**used.nonlocals, **outside}

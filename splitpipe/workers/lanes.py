@@ -38,6 +38,7 @@ class LaneRun:
     Attributes:
         lane: the lane.
         items: how many items it has given, those before it was resumed included.
+        inside: whether the generator has asked which lane it is.
         before_each: called before each item that is only made again, as whoever calls `step` does before that.
     """
 
@@ -50,15 +51,10 @@ class LaneRun:
         self._resumed = place
         self._job = job
         self._context = contextvars.copy_context()
-        self._inside = self._context.run(enter, self.lane)
+        self.inside = self._context.run(enter, self.lane)
         self._iterator: Iterator[Any] | None = None
         self._failures = 0
         self._at = self.items  # which item is being made, or was last
-
-    @property
-    def asked(self) -> bool:
-        """Whether the generator has asked which lane it is."""
-        return self._inside.asked
 
     def step(self) -> Any:
         """Return the generator's next item, or NOTHING_LEFT; what it raises comes through."""

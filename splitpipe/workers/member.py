@@ -31,26 +31,27 @@ class Member:
 
     Attributes:
         dead: whether the process has ended.
-        began: when it was started, by `time.monotonic`.
+        has_given: whether something was received from it.
     """
 
     def __init__(self, number: int, process: WorkerProcess, receiver: Receiver, words: int) -> None:
         self.number, self.process, self.receiver = number, process, receiver
         self._words = words
-        self.dead = False
-        self.began = time.monotonic()
+        self.dead = self.has_given = False
 
     def next(self, epoch: int) -> Message | None:
         """Return its next message of this epoch, if it is there; older ones are dropped."""
+        receiver = self.receiver
         while True:
-            message = self.receiver.next()
+            message = receiver.next()
             if message is None or message.epoch == epoch:
                 return message
-            self.receiver.discard(message)
+            receiver.discard(message)
 
     def explain(self, waited_for: str, kills: int) -> WorkerDiedError:
         """Return the error that tells of its death."""
-        return explain_death(self.process, self.number, waited_for, self._read_words(0.0), kills)
+        has_started = bool(self.receiver.page.ready_ns)
+        return explain_death(self.process, self.number, waited_for, self._read_words(0.0), kills, has_started)
 
     def stacks(self) -> str:
         """Return what its threads are doing, if it can still say so."""
@@ -69,30 +70,23 @@ class Member:
             patience = min(patience, _DUMP_PAUSES_S)
         return said.decode("utf-8", "replace").strip()
 
-    def memory_bytes(self) -> int:
-        """Return its resident memory; 0 if it is gone."""
+    def resources(self) -> tuple[int, float]:
+        """Return its resident memory, and what share of its life it computed; zeros if it is gone."""
         import psutil  # here, for to import it costs a tenth of importing numpy, and few ask
 
         try:
-            resident: int = psutil.Process(self.process.pid).memory_info().rss
+            process = psutil.Process(self.process.pid)
+            with process.oneshot():
+                times, lived = process.cpu_times(), time.time() - process.create_time()
+                return process.memory_info().rss, min(1.0, (times.user + times.system) / max(lived, 1e-3))
         except psutil.NoSuchProcess:
-            return 0
-        return resident
-
-    def cpu_s(self) -> float:
-        """Return for how many seconds it has kept a core busy; 0 if it is gone."""
-        import psutil  # see above
-
-        try:
-            times = psutil.Process(self.process.pid).cpu_times()
-        except psutil.NoSuchProcess:
-            return 0.0
-        return float(times.user + times.system)
+            return 0, 0.0
 
     def figures(self) -> tuple[float, float, float]:
-        """Return for how many seconds it has lived, was blocked for want of room, and idle between epochs."""
-        blocked, idle = self.receiver.page.waits()
-        return time.monotonic() - self.began, blocked, idle
+        """Return for how many seconds it was there, blocked for want of room, and idle between epochs."""
+        page = self.receiver.page
+        there = (time.monotonic_ns() - page.ready_ns) / 1e9 if page.ready_ns else 0.0
+        return there, *page.waits()
 
     def close(self) -> None:
         """Give all descriptors back; the process has ended, and is closed by `stop_processes`."""

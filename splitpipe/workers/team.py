@@ -11,6 +11,7 @@ from typing import Any
 from splitpipe.errors import PipelineClosedError, WorkerStartError, WorkerTimeoutError
 from splitpipe.transport import Control, Kind, Message, open_channel
 from splitpipe.transport.messages import LANE_ASKED
+from splitpipe.transport.receiver import SOON_NS
 from splitpipe.workers.failures import rebuild
 from splitpipe.workers.job import Job, store_job
 from splitpipe.workers.lanes import NOTHING_LEFT, Skipped
@@ -20,6 +21,8 @@ from splitpipe.workers.process import start_process, stop_processes
 from splitpipe.workers.resources import out_of_memory_kills
 
 __all__ = ["Team", "TeamOptions"]
+
+_END, _ERROR, _SKIP = int(Kind.END), int(Kind.ERROR), int(Kind.SKIP)  # ints compare in a third of the time
 
 # Tickets beyond `prefetch`: one for the item arriving, one for the item that the consumer works on until then, and one
 # for an item that it keeps for a while.
@@ -61,7 +64,8 @@ class Team:
 
     Attributes:
         restarted: how many dead workers were replaced.
-        wait_s: for how many seconds it waited for workers.
+        wait_s: for how many seconds it waited for workers, without the wait for the first item of each.
+        start_s: for how many seconds it waited for those.
         delivered: how many items it gave.
     """
 
@@ -78,7 +82,7 @@ class Team:
         self._members: list[Member] = []
         self._lost_bytes = self._lost_copies = 0  # what came from workers that were replaced
         self.restarted = 0
-        self.wait_s = 0.0
+        self.wait_s = self.start_s = 0.0
         self.delivered = 0
         self._restarts = options.restarts
         self._kills = out_of_memory_kills()
@@ -176,7 +180,7 @@ class Team:
                 self._wait([lane], timeout, began)
                 member = self._members[lane % self._workers]
                 message = member.next(places.epoch)
-            self.wait_s += time.monotonic() - began
+            self._waited(began, member)
         return self._deliver(member, message)
 
     def receive_any(self, lanes: list[int], timeout: float | None) -> tuple[int, Any]:
@@ -187,25 +191,36 @@ class Team:
                 member = self._members[worker]
                 message = member.next(self._places.epoch)
                 if message is not None:
-                    self.wait_s += time.monotonic() - began
+                    self._waited(began, member)
                     return message.lane, self._deliver(member, message)
             self._wait(lanes, timeout, began)
 
     def _deliver(self, member: Member, message: Message) -> Any:
-        kind, places = message.kind, self._places
-        if message.flags & LANE_ASKED:
+        kind, flags, _, lane, _, state_bytes, _, _ = message
+        places = self._places
+        if flags & LANE_ASKED:
             places.asked = True
-        if kind == Kind.END:
-            places.ended(message.lane)
+        if kind == _END:
+            places.ended(lane)
             return NOTHING_LEFT
+        state = member.receiver.state(message) if state_bytes else ""
         item = member.receiver.open(message)
-        if kind == Kind.ERROR:
+        if kind == _ERROR:
             raise rebuild(item)
-        places.passed(message.lane, message.state().decode() if message.state_bytes else "")
-        if kind == Kind.SKIP:
+        places.passed(lane, state)
+        if kind == _SKIP:
             return Skipped(rebuild(item))
         self.delivered += 1
         return item
+
+    def _waited(self, began: float, member: Member) -> None:
+        """Take note of a wait that is over; that for the first item of a worker is for its start."""
+        waited = time.monotonic() - began
+        if member.has_given:
+            self.wait_s += waited
+        else:
+            self.start_s += waited
+            member.has_given = True
 
     def _wait(self, lanes: list[int], timeout: float | None, began: float) -> None:
         """Wait for a message of the workers of some lanes, or for the death of one of them."""
@@ -216,6 +231,10 @@ class Team:
             if member.dead:  # and all that it sent was received
                 self._replace(member, lanes)
                 return
+        if len(members) == 1 and members[0].receiver.watch():
+            members[0].receiver.drain()
+            return
+        asleep = time.monotonic_ns()
         try:
             quiet = [member.receiver.begin_wait() for member in members]  # all are asked, not up to the first
             if all(quiet):
@@ -226,13 +245,15 @@ class Team:
                 for fd, _ in events:
                     self._hear(fd)
         finally:
+            soon = time.monotonic_ns() - asleep < SOON_NS
             for member in members:
                 member.receiver.end_wait()
+                member.receiver.comes_soon = soon
 
     def _hear(self, fd: int) -> None:
         member = self._by_fd.get(fd)
         if member is None:
-            return  # its pipe closed and its process ended at one time, and it was heard to its end before
+            return  # its death was heard of a moment ago
         member.receiver.drain()
         if fd == member.process.pidfd:
             # What it sent before it died is in the pipe and in its packs, and is delivered first.
@@ -249,7 +270,9 @@ class Team:
         """
         if not self._restarts:
             lane = next(lane for lane in lanes if lane % self._workers == member.number)
-            waited_for = f"an item of lane {lane} of epoch {self._places.epoch}"
+            waited_for = f"item {self._places.items[lane]} of lane {lane} of epoch {self._places.epoch}"
+            if self.restarted:
+                waited_for += f", after {self.restarted} restarts"
             raise member.explain(waited_for, out_of_memory_kills() - self._kills)
         self._restarts -= 1
         fresh = self._started(member.number, self._places)  # first, for if it fails the dead one is to be closed later
@@ -263,7 +286,7 @@ class Team:
 
     def _late(self, lane: int, timeout: float | None) -> WorkerTimeoutError:
         member = self._members[lane % self._workers]
-        if not member.receiver.page.ready:
+        if not member.receiver.page.ready_ns:
             doing = "It is still starting"
         else:
             stacks = member.stacks()

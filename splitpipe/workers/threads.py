@@ -38,6 +38,7 @@ class ThreadTeam:
     copies = 0
     received_bytes = 0
     restarted = 0
+    start_s = 0.0
 
     def __init__(self, job: Job, workers: int, prefetch: int) -> None:
         self._job, self._workers, self._prefetch = job, workers, prefetch
@@ -105,7 +106,7 @@ class ThreadTeam:
             lanes.popleft()
         else:
             lanes.rotate(-1)
-        self._hand_over((run.lane.index, item, run.asked, state), made, stop)
+        self._hand_over((run.lane.index, item, run.inside.asked, state), made, stop)
 
     def _hand_over(self, item: _Item, made: deque[_Item], stop: threading.Event) -> None:
         with self._changed:

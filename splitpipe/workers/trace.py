@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from splitpipe.transport import Kind, Sender
+from splitpipe.transport import Sender
 from splitpipe.transport.frames import Frame, Serializer
 from splitpipe.workers.job import Job
 from splitpipe.workers.lanes import LaneRun
@@ -37,14 +37,14 @@ class Trace:
         name: what the process is called.
 
     Attributes:
-        lane: the lane that is worked on, for those who are not told.
+        lane: which lane it works on.
     """
 
     def __init__(self, path: str, name: str) -> None:
         self._path = path
         self._pid = os.getpid()
-        self.lane = 0
         self._lines: list[str] = []
+        self.lane = 0
         self._line({"ph": "M", "name": "process_name", "args": {"name": name}})
 
     def _line(self, event: dict[str, Any]) -> None:
@@ -54,8 +54,8 @@ class Trace:
 
     def add(self, name: str, began: int, ended: int, **args: Any) -> None:
         """Add what was done from `began` to `ended`, both of `time.monotonic_ns`, which all processes share."""
-        event = {"ph": "X", "name": name, "ts": began / 1000, "dur": (ended - began) / 1000, "args": args}
-        self._line({**event, "tid": args.get("lane", 0)})
+        times = {"ts": began / 1000, "dur": (ended - began) / 1000}
+        self._line({"ph": "X", "name": name, **times, "tid": self.lane, "args": {"lane": self.lane, **args}})
 
     def flush(self) -> None:
         """Write what was kept, by one append, which no other process's can part."""
@@ -77,12 +77,12 @@ class TracedRun(LaneRun):
 
     def step(self) -> Any:
         """Do as `LaneRun.step`."""
-        began, item, lane = time.monotonic_ns(), self.items, self.lane
-        self._trace.lane = lane.index
+        self._trace.lane = self.lane.index
+        began, item = time.monotonic_ns(), self.items
         try:
             return super().step()
         finally:
-            self._trace.add("produce", began, time.monotonic_ns(), lane=lane.index, epoch=lane.epoch, item=item)
+            self._trace.add("produce", began, time.monotonic_ns(), epoch=self.lane.epoch, item=item)
 
 
 class TracedSerializer(Serializer):
@@ -96,7 +96,7 @@ class TracedSerializer(Serializer):
         """Do as `Serializer.frame`."""
         began = time.monotonic_ns()
         frame = super().frame(item)
-        self._trace.add("serialise", began, time.monotonic_ns(), lane=self._trace.lane)
+        self._trace.add("serialise", began, time.monotonic_ns())
         return frame
 
 
@@ -110,12 +110,12 @@ class TracedSender(Sender):
     def _ticket(self, need: int) -> int | None:
         began = time.monotonic_ns()
         ticket = super()._ticket(need)
-        self._trace.add("wait for room", began, time.monotonic_ns(), lane=self._trace.lane)
+        self._trace.add("wait for room", began, time.monotonic_ns())
         return ticket
 
-    def send(self, kind: Kind, frame: Frame, *, lane: int, epoch: int, flags: int = 0, state: bytes = b"") -> bool:
+    def send(self, kind: int, frame: Frame, lane: int, epoch: int, flags: int = 0, state: bytes = b"") -> bool:
         """Do as `Sender.send`."""
         began = time.monotonic_ns()
-        sent = super().send(kind, frame, lane=lane, epoch=epoch, flags=flags, state=state)
-        self._trace.add("send", began, time.monotonic_ns(), lane=lane, bytes=frame.size())
+        sent = super().send(kind, frame, lane, epoch, flags, state)
+        self._trace.add("send", began, time.monotonic_ns(), bytes=frame.size())
         return sent

@@ -80,7 +80,7 @@ CODECS: list[tuple[Any, list[Any], list[str], list[Any]]] = [
                     np.array([1j]),
                     np.array([b"ab"]),
                 ),
-                *(np.zeros((0, 3)), np.array(5), np.float32(0.5), np.datetime64("NaT"), np.str_("t"), (1, 2)),
+                *(np.zeros((0, 3)), np.array(5), np.float32(0.5), np.datetime64("NaT", "s"), np.str_("t"), (1, 2)),
                 *(np.array([(1, b"x")], [("a", "i4"), ("b", "S1")]), np.full(9, 60000, "f2"), np.full(9, True)),
             ]
         ],

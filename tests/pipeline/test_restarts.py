@@ -141,7 +141,7 @@ def test_when_no_restarts_are_left_it_is_an_error() -> None:
     with MpQItr(generate, start="fork", restarts=2) as pipe:
         items = iter(pipe)
         assert next(items) == 1
-        with pytest.raises(WorkerDiedError, match=r"killed by SIGSEGV.*an item of lane 0 of epoch 0"):
+        with pytest.raises(WorkerDiedError, match=r"killed by SIGSEGV.*item 1 of lane 0 of epoch 0, after 2 restarts"):
             next(items)
         assert pipe.stats().restarted == 2
         assert psutil.Process().children() == []

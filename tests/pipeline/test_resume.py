@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import sources
 
-from splitpipe import MpQItr, SplitDataLoader, current_lane, write_split_data
+from splitpipe import MpQItr, SplitDataLoader, current_lane, empty, write_split_data
 from splitpipe.errors import JobError, StateError
 
 OTHERS = [
@@ -330,14 +330,23 @@ def test_a_place_that_is_no_json_is_named(way: dict[str, Any]) -> None:
             next(items)
 
 
-def test_a_place_that_is_too_large_is_an_error_each_time() -> None:
-    """And never a pipeline that waits for ever, for what the failed item was to be sent in."""
+@pytest.mark.parametrize("size", [10, 20_000, 300_000])
+@pytest.mark.parametrize("length", [5000, 70_000])
+def test_a_place_may_be_large(size: int, length: int) -> None:
+    """Larger than a message of the pipe, or than a pack, beside items of every way of travelling."""
 
     def generate() -> Iterator[Any]:
-        current_lane().state["place"] = "x" * 5000
-        yield np.zeros(10_000)
+        state = current_lane().state
+        for i in range(state.get("next", 0), 6):
+            state.update(next=i + 1, fat="x" * length)
+            built = empty(size, np.uint8)
+            built[:] = i
+            yield built
 
-    with MpQItr(generate, start="fork", prefetch=1, timeout=20) as pipe:
-        for _ in range(8):
-            with pytest.raises(ValueError, match="the state of a lane is at most"):
-                list(pipe)
+    with MpQItr(generate, start="fork") as pipe:
+        items = iter(pipe)
+        before = [next(items)[-1] for _ in range(3)]
+        state = json.loads(json.dumps(pipe.state_dict()))
+    with MpQItr(generate, start="fork") as pipe:
+        pipe.load_state_dict(state)
+        assert before + [item[-1] for item in pipe] == list(range(6))
