@@ -111,7 +111,7 @@ EXAMPLES = {
     "in_place.py": ["copied 60 batches,", "in_place 60 batches,", "kept 8 of which copied 2\nstill there: True"],
     "resume.py": ["killed by SIGKILL\ngoes on in epoch 1 after 48 batches\nbatches: 80 the same: True"],
     "seeing.py": [
-        "the workers are the bottleneck:",
+        "the workers are the bottleneck, and do not compute",
         "the consumer is the bottleneck",
         "timeline: {'deliver': 22, 'produce': 22, 'send': 20, 'serialise': 20, 'wait': 22, 'wait for room': 20}",
     ],

@@ -2,8 +2,8 @@
 
 `pipeline.py` MpQItr · `options.py` what may be said of one, checked · `ranks.py` which of several main processes this
 is · `state.py` its place, to be saved and resumed · `stats.py` what it did, in figures and a verdict in words ·
-`warning.py` for lanes that
-all do the same · `bar.py` the same as a progress bar.
+`warning.py`
+for lanes that all do the same · `bar.py` the figures as a progress bar.
 """
 
 from splitpipe.pipeline.pipeline import MpQItr as MpQItr

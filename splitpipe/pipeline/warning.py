@@ -14,8 +14,8 @@ __all__ = ["warn_of_lanes"]
 def warn_of_lanes(job: Job) -> None:
     """Warn that the generator ran in several lanes and never asked which one it is."""
     warnings.warn(
-        f"{job.name} ran in {job.lanes} lanes and never asked which one it is, so each lane gave the same items. Read a "
-        "SplitDataLoader in it, or take the share of current_lane().index of current_lane().count; or pass lanes=1",
+        f"{job.name} ran in {job.lanes} lanes and never asked which one it is, so each lane gave the same items. Read "
+        "a SplitDataLoader in it, or take the share of current_lane().index of current_lane().count; or pass lanes=1",
         LaneNotAskedWarning,
         stacklevel=_levels_to_user(),
     )
