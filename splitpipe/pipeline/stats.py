@@ -74,7 +74,7 @@ class PipelineStats:
         items_per_s: items in each of those seconds.
         bytes_per_s: bytes in each of those seconds.
         waited: share of those seconds, but for `start_s`, in which the consumer waited.
-        workers: what each worker process did; empty with `workers=0` and threads, and after `close()`.
+        workers: what each worker process did; empty with `workers=0` and threads; after `close()`, until then.
         verdict: who is the bottleneck, and what to change, in words.
     """
 
