@@ -101,9 +101,9 @@ def test_stats_of_the_calling_thread_and_of_threads(way: dict[str, Any]) -> None
 
 def test_a_slow_consumer_is_named() -> None:
     """It waits for nobody."""
-    with MpQItr(_arrays, 80, workers=2, start="fork") as pipe:
+    with MpQItr(_arrays, 60, workers=2, start="fork") as pipe:
         for _ in pipe:
-            time.sleep(0.025)
+            time.sleep(0.02)
         assert pipe.stats().verdict.startswith("the consumer is the bottleneck: it waited")
 
 
@@ -262,7 +262,7 @@ def test_the_number_of_workers_is_found_out(tmp_path: Path, monkeypatch: pytest.
 
     def generate() -> Iterator[Any]:
         lane = current_lane()
-        for number in range(lane.index, 60, lane.count):
+        for number in range(lane.index, 36, lane.count):
             if slow.exists():
                 time.sleep(0.03)
             yield np.full(LARGE, number)
@@ -277,7 +277,7 @@ def test_the_number_of_workers_is_found_out(tmp_path: Path, monkeypatch: pytest.
             counts.append(len(pipe.stats().workers))
             if epoch == 0:
                 slow.touch()
-        assert pipe.stats().items == 240
+        assert pipe.stats().items == 144
     assert counts[:2] == [3, 2]
     assert counts[-1] == 3
 
