@@ -189,7 +189,7 @@ class MpQItr(Generic[T]):
             while places.left:
                 item = self._receive(crew, places)
                 if self._job.lanes > 1 and not places.asked and not self._warned:
-                    self._warn_of_lanes(sum(places.items) >= _MANY)
+                    self._warn_of_lanes(sum(places.items) - self._resumed_after >= _MANY)
                 if item is NOTHING_LEFT:
                     continue
                 if type(item) is Skipped:
@@ -254,11 +254,10 @@ class MpQItr(Generic[T]):
         if not self._options.adjusts or self._crew is None:
             return
         workers = self._crew_stats()
-        blocked = min((worker.blocked for worker in workers), default=0.0)
-        busy = sum(worker.busy for worker in workers) / max(1, len(workers))
+        loads = [worker.load for worker in workers]
         waited = self._waited()
-        fewer = blocked > 0.5 and waited < 0.05 and self._workers > 1
-        more = busy > 0.8 and waited > 0.1 and self._workers < min(usable_cores(), self._job.lanes)
+        fewer = max(loads) < 0.5 and waited < 0.05 and self._workers > 1
+        more = sum(loads) / len(loads) > 0.8 and waited > 0.1 and self._workers < min(usable_cores(), self._job.lanes)
         if fewer or more:
             self._end_crew()
             self._workers += 1 if more else -1

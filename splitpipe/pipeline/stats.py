@@ -51,6 +51,11 @@ class WorkerStats:
             *member.resources(),
         )  # fmt: skip
 
+    @property
+    def load(self) -> float:
+        """Share of the time in which it had an epoch to work on that it was busy."""
+        return self.busy / (self.busy + self.blocked) if self.busy else 0.0
+
 
 @dataclass(frozen=True)
 class PipelineStats:
@@ -69,7 +74,7 @@ class PipelineStats:
         items_per_s: items in each of those seconds.
         bytes_per_s: bytes in each of those seconds.
         waited: share of those seconds, but for `start_s`, in which the consumer waited.
-        workers: what each worker process did; empty with `workers=0` and threads, and after `close()`.
+        workers: what each worker process did; empty with `workers=0` and threads; after `close()`, until then.
         verdict: who is the bottleneck, and what to change, in words.
     """
 
@@ -113,24 +118,23 @@ def verdict(
         )
     if not workers:
         return f"making items takes {waited:.0%} of the time: worker processes would do it beside the loop"
-    busy = sum(worker.busy for worker in workers) / len(workers)
-    blocked = max(worker.blocked for worker in workers)
-    seen = f"the consumer waited {waited:.0%} of the time, and the workers were busy {busy:.0%}"
-    if len(workers) > 1 and ordered and blocked > _MUCH and max(worker.busy for worker in workers) > _MUCH:
-        slowest = max(workers, key=lambda worker: worker.busy)
+    load = sum(worker.load for worker in workers) / len(workers)
+    seen = f"the consumer waited {waited:.0%} of the time, and the workers were busy {load:.0%}"
+    slowest = max(workers, key=lambda worker: worker.busy)
+    others = [worker.busy for worker in workers if worker is not slowest]
+    if others and slowest.load > _MUCH and max(others) < _MUCH * slowest.busy:
+        cure = ", or pass ordered=False" if ordered else ""
         return (
-            f"worker {slowest.worker} is the bottleneck: it was busy {slowest.busy:.0%} while others waited for their "
-            "turn. Give the lanes equal work, or pass ordered=False"
+            f"worker {slowest.worker} is the bottleneck: it was busy {slowest.load:.0%}, and the others had less to do "
+            f"or waited for their turn. Give the lanes equal work{cure}"
         )
-    if busy > _MUCH and sum(worker.computed for worker in workers) / len(workers) < _IDLE:
+    if load <= _MUCH:
+        return f"the consumer is the bottleneck now and then: {seen}. A larger prefetch would even it out"
+    if sum(worker.computed for worker in workers) < _IDLE * sum(worker.busy for worker in workers):
         return (
             f"the workers are the bottleneck, and do not compute: {seen}, mostly waiting for disk, network or a sleep. "
             "Use more of them, also more than there are cores"
         )
-    if busy > _MUCH:
-        if len(workers) < cores:
-            return f"the workers are the bottleneck: {seen}. Use more of them: {cores} cores are there"
-        return f"the workers are the bottleneck: {seen}. All {cores} cores are in use: make the generator faster"
-    if blocked > _MUCH:
-        return f"the consumer is the bottleneck now and then: {seen}. A larger prefetch would even it out"
-    return f"nobody is busy: {seen}. The generator waits for something else: disk, network, a lock"
+    if len(workers) < cores:
+        return f"the workers are the bottleneck: {seen}. Use more of them: {cores} cores are there"
+    return f"the workers are the bottleneck: {seen}. All {cores} cores are in use: make the generator faster"

@@ -104,6 +104,8 @@ def explain_death(
         how, hint = f"was killed by {name}", _HINTS.get(name, "look at what sends it")
         if name == "SIGKILL" and kills:
             hint = "the system was out of memory and killed it: make batches smaller, or use fewer workers"
+    elif process.status_lost:
+        how, hint = "ended", "nobody knows how, for its exit status was taken by os.wait(), or SIGCHLD is ignored"
     else:
         how, hint = f"exited with code {exitcode}", "something in the generator ends the process (os._exit?)"
         if not has_started:

@@ -45,7 +45,10 @@ class WorkerProcess(abc.ABC):
     Attributes:
         pid: its process id.
         pidfd: a descriptor that becomes readable when the process ends.
+        status_lost: whether it has ended, and something else in this process took its exit status.
     """
+
+    status_lost = False
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -98,10 +101,14 @@ class _Child(WorkerProcess):
             self._wait(0)
 
     def _wait(self, options: int) -> None:
-        pid, status, usage = os.wait4(self.pid, options)
+        try:
+            pid, status, usage = os.wait4(self.pid, options)
+        except ChildProcessError:  # os.wait(), or SIGCHLD is ignored
+            self.status_lost = True
+            pid, status, usage = self.pid, 0, None
         if pid:
             self._exitcode = os.waitstatus_to_exitcode(status)
-            self._peak = usage.ru_maxrss * 1024
+            self._peak = usage.ru_maxrss * 1024 if usage is not None else 0
             if self._popen is not None:
                 self._popen.returncode = self._exitcode
 

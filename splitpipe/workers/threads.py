@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 import threading
 import time
@@ -9,7 +11,7 @@ import traceback
 from collections import deque
 from typing import Any
 
-from splitpipe.errors import WorkerTimeoutError
+from splitpipe.errors import PipelineClosedError, WorkerTimeoutError
 from splitpipe.workers.failures import capture, rebuild
 from splitpipe.workers.job import Job
 from splitpipe.workers.lanes import NOTHING_LEFT, LaneRun, Skipped
@@ -17,6 +19,8 @@ from splitpipe.workers.member import Member
 from splitpipe.workers.places import Place, Places
 
 __all__ = ["ThreadTeam"]
+
+logger = logging.getLogger(__name__)
 
 # What a thread hands over: lane, what it is, whether the lane was asked for, the state after it.
 _Item = tuple[int, Any, bool, str]
@@ -38,10 +42,12 @@ class ThreadTeam:
 
     def __init__(self, job: Job, workers: int, prefetch: int) -> None:
         self._job, self._workers, self._prefetch = job, workers, prefetch
+        self._owner = os.getpid()
         self._places = Places()
         self._changed = threading.Condition()
         self._made: list[deque[_Item]] = []
         self._threads: list[threading.Thread] = []
+        self._earlier: list[threading.Thread] = []  # of epochs given up, busy with one item more
         self._inited = set[int]()
         self.wait_s = 0.0
         self.delivered = 0
@@ -50,8 +56,10 @@ class ThreadTeam:
 
     def start(self, places: Places) -> None:
         """Begin an epoch."""
+        self._check_owner()
         self._places = places
         self._stop = threading.Event()
+        self._earlier = [thread for thread in (*self._earlier, *self._threads) if thread.is_alive()]
         self._made = [deque() for _ in range(self._workers)]
         self._threads = [
             threading.Thread(
@@ -70,8 +78,8 @@ class ThreadTeam:
         every: list[LaneRun] = []
         try:
             if self._job.init is not None and worker not in self._inited:
-                self._inited.add(worker)
                 self._job.init(worker)
+                self._inited.add(worker)
             every = [LaneRun(self._job, place, epoch) for place in places]
             lanes.extend(every)
             while lanes and not stop.is_set():
@@ -81,7 +89,7 @@ class ThreadTeam:
             self._hand_over((lane, _Raised(exc, f"thread {worker}, while it started"), False, ""), made, stop)
         finally:
             for run in every:
-                run.close()
+                _close(run, worker)
 
     def _step(self, worker: int, lanes: deque[LaneRun], made: deque[_Item], stop: threading.Event) -> None:
         run = lanes[0]
@@ -115,6 +123,7 @@ class ThreadTeam:
         return self._take(list(dict.fromkeys(lane % self._workers for lane in lanes)), lanes[0], timeout)
 
     def _take(self, workers: list[int], lane: int, timeout: float | None) -> tuple[int, Any]:
+        self._check_owner()
         began = time.monotonic()
         with self._changed:
             while not any(self._made[worker] for worker in workers):
@@ -145,19 +154,36 @@ class ThreadTeam:
             f"or stuck. Raise timeout=, or see why. This is what it does:\n{stack}"
         )
 
+    def _check_owner(self) -> None:
+        """Raise in a forked copy of this process: it has no threads, and maybe a lock that nobody will open."""
+        if os.getpid() != self._owner:
+            raise PipelineClosedError("this pipeline belongs to the process that made it: make one after the fork")
+
     def stop(self) -> None:
         """Give up the epoch under way; threads end at their next item."""
+        if os.getpid() != self._owner:
+            return
         with self._changed:
             self._stop.set()
             self._changed.notify_all()
 
     def close(self) -> None:
         """End all threads, or leave behind in two seconds those that are busy."""
+        if os.getpid() != self._owner:
+            return
         self.stop()
         deadline = time.monotonic() + _GRACE_S
-        for thread in self._threads:
+        for thread in (*self._earlier, *self._threads):
             thread.join(max(0.0, deadline - time.monotonic()))
         self._made = [deque() for _ in range(self._workers)]
+
+
+def _close(run: LaneRun, worker: int) -> None:
+    try:
+        run.close()
+    except Exception:
+        # Nobody waits for this epoch any more, so there is nobody to raise it to.
+        logger.exception("the generator raised while it was closed, in thread %d, %s", worker, run)
 
 
 class _Raised:
