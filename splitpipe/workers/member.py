@@ -37,6 +37,9 @@ class Member:
     def __init__(self, number: int, process: WorkerProcess, receiver: Receiver, words: int) -> None:
         self.number, self.process, self.receiver = number, process, receiver
         self._words = words
+        self._events = select.poll()
+        for fd in (receiver.data, process.pidfd):
+            self._events.register(fd, select.POLLIN)
         self.dead = self.has_given = False
 
     def next(self, epoch: int) -> Message | None:
@@ -47,6 +50,10 @@ class Member:
             if message is None or message.epoch == epoch:
                 return message
             receiver.discard(message)
+
+    def wait(self, seconds: float | None) -> list[tuple[int, int]]:
+        """Return what has happened to it, a message or its death, as `select.poll` does; empty if nothing did."""
+        return self._events.poll(None if seconds is None else seconds * 1000)
 
     def explain(self, waited_for: str, kills: int) -> WorkerDiedError:
         """Return the error that tells of its death."""

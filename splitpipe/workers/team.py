@@ -239,7 +239,8 @@ class Team:
             quiet = [member.receiver.begin_wait() for member in members]  # all are asked, not up to the first
             if all(quiet):
                 left = None if timeout is None else max(0.0, began + timeout - time.monotonic())
-                events = self._events.poll(left)
+                # Not woken by the items of workers whose turn it is not.
+                events = members[0].wait(left) if len(members) == 1 else self._events.poll(left)
                 if not events:
                     raise self._late(lanes[0], timeout)
                 for fd, _ in events:
