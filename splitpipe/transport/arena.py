@@ -14,6 +14,8 @@ import sys
 import threading
 from typing import Any
 
+import numpy as np
+
 __all__ = ["PAGE", "Arena", "ArenaView", "Block", "create_arena"]
 
 PAGE = mmap.PAGESIZE
@@ -51,14 +53,16 @@ class Block:
         offset: where it begins in the arena; its name on both sides.
         capacity: how many bytes it has.
         memory: those bytes.
+        address: of the first of them in this process.
         users: how many use it: the item that was sent in it, until the main process gives it back, and the arrays
             of this process that lie in it.
     """
 
-    __slots__ = ("capacity", "memory", "offset", "users")
+    __slots__ = ("address", "capacity", "memory", "offset", "users")
 
     def __init__(self, offset: int, capacity: int, memory: memoryview) -> None:
         self.offset, self.capacity, self.memory = offset, capacity, memory
+        self.address: int = np.frombuffer(memory, np.uint8).ctypes.data
         self.users = 0
 
 

@@ -40,42 +40,62 @@ class Builder:
         memory.dies = self._dead.append
         memory.block = block
         array: NDArray[Any] = np.ndarray(shape, dtype, memory)
-        self._unsent[memory.ctypes.data] = block, weakref.ref(array)
+        self._unsent[block.address] = block, weakref.ref(array)
         return array
 
     def collect(self) -> None:
         """Take back the blocks of arrays that died."""
-        while True:
+        while self._dead:
             try:
                 block = self._dead.popleft()
-            except IndexError:  # asking first would not do: several threads may be here
+            except IndexError:  # another thread was here
                 return
-            for address, (unsent, _) in list(self._unsent.items()):
-                if unsent is block:
-                    self._unsent.pop(address, None)
+            self._unsent.pop(block.address, None)
             self._arena.give(block)
 
-    def find(self, buffers: list[memoryview]) -> list[tuple[int, int, Block] | None]:
-        """Return for each buffer its block, the place in it, and the block itself; None for memory of other kinds."""
-        if not self._unsent:
-            return []
-        return [self._place(raw) if raw.nbytes >= _LEAST else None for raw in buffers]
+    def find(self, buffers: list[memoryview]) -> tuple[list[tuple[int, int] | None], list[Block], int]:
+        """Return which of some buffers were built here.
 
-    def _place(self, raw: memoryview) -> tuple[int, int, Block] | None:
+        Returns:
+            for each buffer the name of its block and the place in it, or None; empty if nothing was built. The blocks.
+            How many bytes lie in them.
+        """
+        if not self._unsent:
+            return [], [], 0
+        places: list[tuple[int, int] | None] = []
+        blocks: list[Block] = []
+        there = 0
+        for raw in buffers:
+            place = self._place(raw) if raw.nbytes >= _LEAST else None
+            if place is None:
+                places.append(None)
+                continue
+            block, start = place
+            places.append((block.offset, start))
+            there += raw.nbytes
+            if block not in blocks:
+                blocks.append(block)
+        return places, blocks, there
+
+    def _place(self, raw: memoryview) -> tuple[Block, int] | None:
+        unsent = list(self._unsent.values())
+        for block, array in unsent:
+            of: Any = array()
+            if of is raw.obj:  # nearly always; it takes longer to ask where a part of it lies
+                return block, 0
         address = np.frombuffer(raw, np.uint8).ctypes.data
-        for begin, (block, _) in list(self._unsent.items()):
-            if begin <= address and address + raw.nbytes <= begin + block.capacity:
-                return block.offset, address - begin, block
+        for block, _ in unsent:
+            if block.address <= address and address + raw.nbytes <= block.address + block.capacity:
+                return block, address - block.address
         return None
 
     def sent(self, blocks: list[Block]) -> None:
         """Take note that these went to the main process: what is written to them here would change its items."""
-        for address, (block, array) in list(self._unsent.items()):
-            if block in blocks:
-                self._unsent.pop(address, None)
-                built = array()
-                if built is not None:
-                    built.flags.writeable = False
+        for block in blocks:
+            _, array = self._unsent.pop(block.address)
+            built = array()
+            if built is not None:
+                built.flags.writeable = False
 
 
 class _Memory(np.ndarray[Any, Any]):

@@ -234,15 +234,13 @@ class Sender:
     ) -> bool:
         self._close_pack()
         self.builder.collect()
-        found = self.builder.find(frame.buffers)
-        places = [None if place is None else place[:2] for place in found]
-        built = {place[2] for place in found if place is not None}
-        own = size - sum(frame.buffers[at].nbytes for at, place in enumerate(found) if place is not None)
+        places, built, there = self.builder.find(frame.buffers)
+        own = size - there
         ticket = self._ticket(own)
         if ticket is None:
             return False
         offset, inline = 0, b""
-        if built and all(found) and own + _LEFT_BYTES < MAX_MESSAGE:
+        if built and None not in places and own + _LEFT_BYTES < MAX_MESSAGE:
             rest = bytearray(own)  # the table and the pickle alone
             tail, inline = frame.write_to(memoryview(rest), places), bytes(rest)
         else:
@@ -257,7 +255,7 @@ class Sender:
         length, buffers = _HEAD_SIZE + len(body), len(frame.buffers)
         self._write(HEAD.pack(length, kind, flags | IN_SLOT, buffers, lane, epoch, state_bytes, tail) + body)
         if built:
-            self.builder.sent(list(built))
+            self.builder.sent(built)
         return True
 
     def tell(self, kind: Kind, lane: int, epoch: int, flags: int = 0) -> None:
