@@ -15,6 +15,7 @@ class Crew(Protocol):
     """What a pipeline asks of those who run its generator."""
 
     delivered: int
+    settled: bool
     start_s: float
     wait_s: float
     restarted: int

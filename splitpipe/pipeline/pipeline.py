@@ -9,7 +9,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from splitpipe.errors import PipelineClosedError, WorkerDiedError
@@ -29,8 +28,7 @@ __all__ = ["MpQItr"]
 
 T = TypeVar("T")
 
-# So many items without asking for the lane: it is not going to.
-_MANY = 100
+_MANY = 100  # items without asking for the lane: it is not going to
 
 
 class MpQItr(Generic[T]):
@@ -135,7 +133,7 @@ class MpQItr(Generic[T]):
         self._ended_s = 0.0  # duration of the epochs that are over
         self._tally = Tally()
         self._last_workers: tuple[WorkerStats, ...] = ()
-        self._taking = threading.Lock()  # one thread at a time takes an item
+        self._taking = threading.RLock()  # one thread at a time takes an item, or begins an epoch
         self._resumed_after = 0  # items of the epoch under way that another pipeline delivered
         self._warned = False
         self._trace: Trace | None = None
@@ -144,9 +142,18 @@ class MpQItr(Generic[T]):
             self._trace = Trace(options.team(1).trace, "main process")
 
     def __iter__(self) -> Iterator[T]:
-        """Begin the next epoch; one that is under way is given up, and its iterator raises from then on."""
+        """Begin the next epoch; one that is under way is given up, and its iterator raises from then on.
+
+        If another thread waits for an item of it, it is given that one first.
+        """
+        with self._taking:
+            return self._begin()
+
+    def _begin(self) -> Iterator[T]:
         self._check_open()
         self._end_epoch(given_up=True)
+        if self._crew is not None and not self._crew.settled:
+            self._end_crew()  # an interrupt, at any instant, may have left the channels in the middle of something
         if self._resumed is not None:
             places, self._resumed = self._resumed, None
         else:
@@ -165,9 +172,10 @@ class MpQItr(Generic[T]):
 
     def __next__(self) -> T:
         """Return the next item of the epoch under way, and begin one if there is none."""
-        if self._began is None:
-            iter(self)
-        return self._next_item(self._places.epoch)
+        with self._taking:
+            if self._began is None:
+                self._begin()
+            return self._next_item(self._places.epoch)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -199,7 +207,9 @@ class MpQItr(Generic[T]):
         except WorkerDiedError:
             self.close()
             raise
-        except BaseException:
+        except BaseException as exc:
+            if self._closed and isinstance(exc, OSError | ValueError):
+                raise PipelineClosedError("the pipeline was closed while this thread waited for an item") from None
             self._end_epoch(given_up=True)
             raise
         self._end_epoch(given_up=False)
@@ -349,9 +359,7 @@ class MpQItr(Generic[T]):
     def __enter__(self) -> MpQItr[T]:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def __reduce__(self) -> Any:

@@ -8,6 +8,7 @@ import pickle
 import time
 import weakref
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ class Receiver:
         self._control = control
         self._arena = ArenaView(arena)
         self._spare, self._most = spare, limit // 2
-        self._leased: dict[int, int] = {}  # bytes by ticket; leases die in any thread, so only by atomic steps
+        self._leased: dict[int, int] = {}  # bytes by hold; leases die in any thread, so only by atomic steps
         self._rest = b""
         self._owner = os.getpid()
         self._told: deque[Message] = deque()  # by the pipe
@@ -78,7 +79,7 @@ class Receiver:
 
     def drain(self) -> None:
         """Take in every message that is in the pipe; does not wait."""
-        more = True
+        more = self.data >= 0
         while more:
             try:
                 chunk = os.read(self.data, _READ_BYTES)
@@ -119,11 +120,13 @@ class Receiver:
                 self._pack = None
             if not self._told:
                 return None
-            message = self._told.popleft()
+            message = self._told[0]
+            if message.kind == Kind.PACK:
+                ticket, block, size, _ = SLOT.unpack(message.body)
+                self._pack = PackReader(memoryview(self._arena[block])[:size], ticket)  # first, for it may fail
+            self._told.popleft()
             if message.kind != Kind.PACK:
                 return message
-            ticket, block, size, _ = SLOT.unpack(message.body)
-            self._pack = PackReader(memoryview(self._arena[block])[:size], ticket)
 
     def _unpack(self, pack: PackReader, written: int) -> None:
         at, memory = pack.at, pack.memory
@@ -191,8 +194,8 @@ class Receiver:
                 return copy_frame(frame, tail, buffers, self._whole)
             finally:
                 self._credit(ticket)
-        self._leased[ticket] = total
         hold = _Hold(self, ticket)
+        self._leased[id(hold)] = total
         if block:
             frame = self._lease(block, hold)
         return load_frame(frame, tail, buffers, lambda other: self._lease(other, hold))
@@ -206,11 +209,17 @@ class Receiver:
         return bytes(frame[len(frame) - message.state_bytes :]).decode()
 
     def _frame(self, message: Message) -> memoryview:
-        """Return the frame of a message."""
+        """Return the frame of a message; if that cannot be, for want of descriptors, its ticket goes back."""
         if not message.flags & IN_SLOT:
             return message.body
         _, block, size, _ = SLOT.unpack_from(message.body)
-        return memoryview(self._arena[block])[:size] if block else message.body[SLOT.size :]
+        if not block:
+            return message.body[SLOT.size : SLOT.size + size]
+        try:
+            return memoryview(self._arena[block])[:size]
+        except BaseException:
+            self.discard(message)
+            raise
 
     def _whole(self, block: int) -> memoryview:
         return memoryview(self._arena[block])
@@ -227,11 +236,11 @@ class Receiver:
         if message.flags & IN_SLOT:
             self._credit(SLOT.unpack_from(message.body)[0])
 
-    def release(self, ticket: int) -> None:
+    def release(self, hold: _Hold, ticket: int) -> None:
         """Give a lease back. Called when the last view of an item dies: any thread, any instant, any process."""
         if os.getpid() == self._owner:
-            self._leased.pop(ticket, None)
             self._credit(ticket)
+            self._leased.pop(id(hold), None)  # last, for as long as it is there, the descriptor is ours
 
     def _credit(self, ticket: int) -> None:
         self.control(Control.CREDIT, ticket)
@@ -245,18 +254,32 @@ class Receiver:
 
     def hang_up(self) -> None:
         """Close both pipes: the worker ends as soon as it looks, or writes."""
-        fds, self._control, self.data = (self._control, self.data), -1, -1
-        for fd in fds:
-            if fd >= 0:
-                os.close(fd)
+        data, self.data = self.data, -1
+        if data >= 0:
+            os.close(data)
+        if self._control >= 0:
+            # Its number stays taken: a lease that dies this instant in another thread writes there, and is not to hit
+            # what the number would be given to next.
+            with Path(os.devnull).open("wb") as nothing:
+                os.dup2(nothing.fileno(), self._control, inheritable=False)
 
     def disown(self) -> None:
         """Let go of the pipes, in a process that is not the one that made them."""
         self.hang_up()
 
+    def _let_go(self) -> None:
+        fd, self._control = self._control, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        self._let_go()  # only left to do if views were held when it was closed; they held this, too
+
     def close(self) -> None:
         """Close all descriptors; views that are held stay valid."""
         self.hang_up()
+        if not self._leased:
+            self._let_go()
         self._pack = None
         self._packed.clear()
         self._told.clear()
@@ -273,7 +296,7 @@ class _Hold:
         self._receiver, self._ticket = receiver, ticket
 
     def __del__(self) -> None:
-        self._receiver.release(self._ticket)
+        self._receiver.release(self, self._ticket)
 
 
 class _Lease(np.ndarray[Any, Any]):

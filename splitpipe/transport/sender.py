@@ -242,7 +242,8 @@ class Sender:
         offset, inline = 0, b""
         if built and None not in places and own + _LEFT_BYTES < MAX_MESSAGE:
             rest = bytearray(own)  # the table and the pickle alone
-            tail, inline = frame.write_to(memoryview(rest), places), bytes(rest)
+            tail = frame.write_to(memoryview(rest), places)
+            inline = bytes(rest[: frame.end(tail)])
         else:
             block = self._block(ticket, own)
             tail, offset = frame.write_to(block.memory, places), block.offset

@@ -42,7 +42,9 @@ def capture(exc: BaseException, where: str) -> Failure:
         )
         exc = died.with_traceback(exc.__traceback__)
     text = "".join(traceback.format_exception(exc))
-    return Failure(_packed(exc), f"{type(exc).__qualname__}: {exc}", text, where)
+    # Not str(exc), which may raise.
+    summary = "".join(traceback.format_exception_only(type(exc), exc)).strip()
+    return Failure(_packed(exc), summary, text, where)
 
 
 def _packed(exc: BaseException) -> bytes | None:

@@ -21,6 +21,7 @@ class InlineTeam:
     received_bytes = 0
     restarted = 0
     start_s = 0.0
+    settled = True
 
     def __init__(self, job: Job) -> None:
         self._job = job

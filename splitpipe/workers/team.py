@@ -66,6 +66,7 @@ class Team:
         restarted: how many dead workers were replaced.
         wait_s: for how many seconds it waited for workers, without the wait for the first item of each.
         start_s: for how many seconds it waited for those.
+        settled: whether every receipt came to its end; one that was interrupted may have lost what it was at.
         delivered: how many items it gave.
     """
 
@@ -82,6 +83,7 @@ class Team:
         self._members: list[Member] = []
         self._lost_bytes = self._lost_copies = 0  # what came from workers that were replaced
         self.restarted = 0
+        self.settled = True
         self.wait_s = self.start_s = 0.0
         self.delivered = 0
         self._restarts = options.restarts
@@ -171,6 +173,7 @@ class Team:
             WorkerTimeoutError: nothing came for `timeout` seconds.
             BaseException: what the generator raised.
         """
+        self.settled = False
         places = self._places
         member = self._members[lane % self._workers]
         message = member.next(places.epoch)
@@ -185,6 +188,7 @@ class Team:
 
     def receive_any(self, lanes: list[int], timeout: float | None) -> tuple[int, Any]:
         """Return one of `lanes` and its next item or NOTHING_LEFT, whichever is there first; raises as `receive`."""
+        self.settled = False
         began = time.monotonic()
         while True:
             for worker in dict.fromkeys(lane % self._workers for lane in lanes):
@@ -202,9 +206,11 @@ class Team:
             places.asked = True
         if kind == _END:
             places.ended(lane)
+            self.settled = True
             return NOTHING_LEFT
         state = member.receiver.state(message) if state_bytes else ""
         item = member.receiver.open(message)
+        self.settled = True
         if kind == _ERROR:
             raise rebuild(item)
         places.passed(lane, state)
@@ -286,6 +292,7 @@ class Team:
         fresh.receiver.control(Control.START, self._places.epoch)
 
     def _late(self, lane: int, timeout: float | None) -> WorkerTimeoutError:
+        self.settled = True
         member = self._members[lane % self._workers]
         if not member.receiver.page.ready_ns:
             doing = "It is still starting"

@@ -39,6 +39,7 @@ class ThreadTeam:
     received_bytes = 0
     restarted = 0
     start_s = 0.0
+    settled = True
 
     def __init__(self, job: Job, workers: int, prefetch: int) -> None:
         self._job, self._workers, self._prefetch = job, workers, prefetch
@@ -49,6 +50,7 @@ class ThreadTeam:
         self._threads: list[threading.Thread] = []
         self._earlier: list[threading.Thread] = []  # of epochs given up, busy with one item more
         self._inited = set[int]()
+        self._init_locks = [threading.Lock() for _ in range(workers)]
         self.wait_s = 0.0
         self.delivered = 0
         self._stop = threading.Event()
@@ -77,9 +79,10 @@ class ThreadTeam:
         lanes: deque[LaneRun] = deque()
         every: list[LaneRun] = []
         try:
-            if self._job.init is not None and worker not in self._inited:
-                self._job.init(worker)
-                self._inited.add(worker)
+            with self._init_locks[worker]:  # the thread of an epoch given up may be in it still
+                if self._job.init is not None and worker not in self._inited:
+                    self._job.init(worker)
+                    self._inited.add(worker)
             every = [LaneRun(self._job, place, epoch) for place in places]
             lanes.extend(every)
             while lanes and not stop.is_set():

@@ -350,3 +350,17 @@ def test_a_place_may_be_large(size: int, length: int) -> None:
     with MpQItr(generate, start="fork") as pipe:
         pipe.load_state_dict(state)
         assert before + [item[-1] for item in pipe] == list(range(6))
+
+
+def test_a_place_goes_with_what_was_built_whatever_its_size() -> None:
+    """Where the table of an item travels in the message itself, beside padding that is none of the place."""
+
+    def generate() -> Iterator[Any]:
+        state = current_lane().state
+        for i in range(state.get("next", 0), 4):
+            state["next"] = i + 1
+            yield empty(70_001, np.uint8)
+
+    with MpQItr(generate, start="fork") as pipe:
+        next(iter(pipe))
+        assert pipe.state_dict()["states"] == {"0": '{"next": 1}'}

@@ -1,15 +1,19 @@
 """Where a pipeline finds itself: in a daemon, in a pool's worker, beside a reaper of children; and with threads."""
 
+import contextlib
 import gc
 import multiprocessing
 import os
+import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sources
 
@@ -183,3 +187,48 @@ def test_many_epochs_grow_nothing() -> None:
                 before = descriptors(), int(statm.read_text().split()[1])
         assert descriptors() <= before[0] + 2 * 3  # before 3.13 a map holds one; a block may be mapped late
         assert int(statm.read_text().split()[1]) < before[1] * 1.05
+
+
+def test_descriptors_that_are_missing_for_a_moment_cost_no_memory() -> None:
+    """The item that could not be mapped is an error, and the next epoch has all the room that there was."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with MpQItr(_arrays, 8, 3_000_000, max_bytes=5_000_000, start="fork", timeout=20) as pipe:
+        items = iter(pipe)
+        taken = [os.dup(0) for _ in range(3)]
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1, before[1]))
+            if sys.version_info < (3, 13):  # later, a map needs none
+                with pytest.raises(OSError, match="Too many open files"):
+                    next(items)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            for fd in taken:
+                os.close(fd)
+        assert [int(item[0]) for item in pipe] == list(range(8))
+
+
+def test_an_interrupt_at_any_instant_leaves_a_pipeline_that_can_go_on() -> None:
+    """As a notebook's interrupt of the loop does, or a time limit by signal: the next epoch is whole."""
+
+    def ring(number: int, frame: object) -> None:
+        raise InterruptedError("the alarm")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with MpQItr(_arrays, 60, 20_000, start="fork", timeout=20) as pipe:
+            for epoch in range(30):
+                items = iter(pipe)  # workers that are late are ended here, and that is not to be interrupted
+                with contextlib.suppress(InterruptedError):
+                    signal.setitimer(signal.ITIMER_REAL, 0.0002 + 0.0001 * epoch)
+                    for _ in items:
+                        pass
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+            assert [int(item[0]) for item in pipe] == [i % 256 for i in range(60)]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _arrays(count: int, size: int) -> Iterator[Any]:
+    for i in range(count):
+        yield np.full(size, i % 256, np.uint8)
